@@ -1,0 +1,200 @@
+//! Settings: what they are. `load` says where they come from.
+//!
+//! The defaults and their reasons stand in `mediator-config/mediator.toml`, which is compiled in.
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub server: Server,
+    pub journal: Journal,
+    pub cht: Cht,
+    pub fhir: FhirServer,
+    /// Further FHIR servers, by name. `[fhir]` is the destination named `fhir`.
+    pub destinations: BTreeMap<String, FhirServer>,
+    pub clients: Vec<Client>,
+    pub delivery: Delivery,
+    pub translate: Translate,
+    pub callbacks: Callbacks,
+    pub log: Log,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// PEM files. Both or none.
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    /// Accept unauthenticated callers on an address that is not loopback.
+    pub trust_network: bool,
+    /// Routes are served with and without this prefix.
+    pub base_path: String,
+    /// Where others reach us, for Location headers and Subscriptions; empty: as the caller wrote it.
+    pub public_url: String,
+    pub answer_within_ms: u64,
+    pub max_body_bytes: usize,
+    pub max_header_bytes: usize,
+    /// A request's head, and then its body, must have arrived within this time.
+    pub read_timeout_ms: u64,
+    pub max_connections: usize,
+    pub shutdown_within_ms: u64,
+    /// Success code by route (`"/patient" = 201`).
+    pub success_codes: BTreeMap<String, u16>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    /// `sqlite:PATH`.
+    pub url: String,
+    /// Open transactions beyond which callers get 503.
+    pub max_open: u64,
+    /// Delivered, ignored and cancelled transactions are removed after this many days; 0: never.
+    pub keep_days: u32,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cht {
+    pub url: String,
+    pub username: String,
+    pub password: Option<SecretString>,
+    pub ca_file: Option<PathBuf>,
+    pub timeout_ms: u64,
+    pub max_concurrent: usize,
+}
+
+/// How we call a FHIR server. At most one of username, bearer and oauth2.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FhirServer {
+    pub url: String,
+    #[serde(default)]
+    pub username: String,
+    pub password: Option<SecretString>,
+    pub bearer_token: Option<SecretString>,
+    pub oauth2: Option<OAuth2>,
+    pub ca_file: Option<PathBuf>,
+    #[serde(default = "FhirServer::timeout_ms")]
+    pub timeout_ms: u64,
+    #[serde(default = "FhirServer::max_concurrent")]
+    pub max_concurrent: usize,
+    /// The server takes transaction Bundles. Otherwise resources are sent one by one.
+    #[serde(default = "FhirServer::transactions")]
+    pub transactions: bool,
+    /// Statuses that mean success.
+    #[serde(default = "FhirServer::success_status")]
+    pub success_status: Vec<u16>,
+    /// JSON Pointers into a successful answer's body that must hold these values,
+    /// for servers that answer 200 with an error inside.
+    #[serde(default)]
+    pub success_body: BTreeMap<String, toml::Value>,
+    /// Seconds between polls for news of requests; 0: don't poll.
+    #[serde(default)]
+    pub poll_seconds: u64,
+    /// Seconds by which each poll looks back behind the last one.
+    #[serde(default = "FhirServer::poll_overlap_seconds")]
+    pub poll_overlap_seconds: u64,
+}
+
+impl FhirServer {
+    fn timeout_ms() -> u64 {
+        30_000
+    }
+    fn max_concurrent() -> usize {
+        16
+    }
+    fn transactions() -> bool {
+        true
+    }
+    fn success_status() -> Vec<u16> {
+        vec![200, 201, 204]
+    }
+    fn poll_overlap_seconds() -> u64 {
+        60
+    }
+}
+
+/// OAuth2 client credentials (RFC 6749, 4.4).
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OAuth2 {
+    pub token_url: String,
+    pub client_id: String,
+    pub client_secret: Option<SecretString>,
+    #[serde(default)]
+    pub scope: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// CHT's outbound push, and the drop-in routes.
+    Push,
+    /// EMRs: `/fhir`, `/service-request`, and the drop-in routes.
+    Fhir,
+    /// `/transactions`.
+    Admin,
+}
+
+/// Somebody who may call us.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    pub id: String,
+    /// Argon2 hash (PHC string) of the client's secret, as `hash-secret` prints it.
+    #[serde(alias = "secret_hash", alias = "hash")]
+    pub secret: SecretString,
+    pub roles: Vec<Role>,
+    /// The destination whose own ids this client's references and resource ids are.
+    pub destination: Option<String>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    pub first_retry_ms: u64,
+    pub longest_retry_ms: u64,
+    pub give_up_after_hours: u32,
+    /// Transient failures in a row after which a destination is left alone for a while.
+    pub breaker_failures: u32,
+    pub breaker_pause_ms: u64,
+    /// Which destinations get what a mapping makes; `default` for those not named.
+    pub to: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Translate {
+    /// ISO 3166 code of the country of phone numbers without a country code.
+    pub default_country: String,
+    /// Code of the JSON form that a follow-up request becomes.
+    pub follow_up_form: String,
+    /// Code of the JSON form that news of a referral becomes.
+    pub referral_form: String,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Callbacks {
+    /// Hosts (or `host:port`) that may be called back; `*.example.org` for a domain. Empty: any public one.
+    pub allow: Vec<String>,
+    /// Private, loopback and link-local addresses may be called back.
+    pub allow_private: bool,
+    pub timeout_ms: u64,
+    pub max_concurrent: usize,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// A tracing filter: `info`, `cht_fhir_mediator=debug`.
+    pub filter: String,
+    /// Lines of JSON instead of text.
+    pub json: bool,
+}

@@ -1,0 +1,68 @@
+//! FHIR resources on their way to a FHIR server.
+use super::identifier::Identifier;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Where on a server a resource belongs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The one resource of its type with this identifier (conditional create or update).
+    Identifier(Identifier),
+    /// The server's own id: `{type}/{id}`.
+    Id(String),
+}
+
+/// What may happen to a resource that the server already has.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Write {
+    /// Ours replaces it whole.
+    Replace,
+    /// Ours is laid over it: identifiers are united, elements that we don't set stay, and of the
+    /// elements in `keep` the server's are kept where it has them.
+    Merge { keep: Vec<String> },
+    /// It stays as it is.
+    CreateIfMissing,
+}
+
+/// One resource to deliver. References between entries are `full_url`s (`urn:uuid:...`).
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub full_url: String,
+    pub target: Target,
+    pub write: Write,
+    pub resource: Value,
+}
+
+impl Entry {
+    /// `resourceType` of the resource; empty if it has none.
+    pub fn resource_type(&self) -> &str {
+        self.resource["resourceType"].as_str().unwrap_or_default()
+    }
+}
+
+/// The transaction Bundle that says what `entries` ask of a server, for people to read and for
+/// servers that take it as it is (<https://hl7.org/fhir/R4/http.html#transaction>).
+pub fn transaction_bundle(entries: &[Entry]) -> Value {
+    let entries: Vec<Value> = entries
+        .iter()
+        .map(|entry| {
+            let kind = entry.resource_type();
+            let request = match (&entry.target, &entry.write) {
+                (Target::Id(id), _) => json!({"method": "PUT", "url": id}),
+                (Target::Identifier(id), Write::CreateIfMissing) => json!({"method": "POST", "url": kind,
+                    "ifNoneExist": format!("identifier={}", query_value(&id.token()))}),
+                (Target::Identifier(id), _) => json!({"method": "PUT",
+                    "url": format!("{kind}?identifier={}", query_value(&id.token()))}),
+            };
+            json!({"fullUrl": entry.full_url, "resource": entry.resource, "request": request})
+        })
+        .collect();
+    json!({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+}
+
+/// A value percent-encoded for a query string.
+pub fn query_value(raw: &str) -> String {
+    url::form_urlencoded::byte_serialize(raw.as_bytes()).collect::<String>().replace('+', "%20")
+}

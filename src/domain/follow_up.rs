@@ -1,0 +1,157 @@
+//! A request that somebody else is to do something for a patient, and what came of it: a
+//! lost-to-follow-up request of an EMR (done by a CHW), or a CHW's referral (done by a clinic).
+use super::fhir::Entry;
+use super::identifier::Identifier;
+use super::record::RecordDraft;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Who asked whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An EMR asks a CHW to find a patient.
+    FollowUp,
+    /// A CHW asks a clinic to see a patient.
+    Referral,
+}
+
+/// How far a request is. FHIR's words for it: [`State::request_status`], [`State::task_status`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Requested,
+    Accepted,
+    InProgress,
+    Completed,
+    Rejected,
+    Cancelled,
+}
+
+impl State {
+    /// From `ServiceRequest.status` (<https://hl7.org/fhir/R4/valueset-request-status.html>).
+    pub fn of_request(status: &str) -> Option<Self> {
+        Some(match status {
+            "draft" | "active" => Self::Requested,
+            "on-hold" => Self::Accepted,
+            "completed" => Self::Completed,
+            "revoked" | "entered-in-error" => Self::Cancelled,
+            _ => return None,
+        })
+    }
+
+    /// From `Task.status` (<https://hl7.org/fhir/R4/valueset-task-status.html>).
+    pub fn of_task(status: &str) -> Option<Self> {
+        Some(match status {
+            "draft" | "requested" | "received" | "ready" => Self::Requested,
+            "accepted" => Self::Accepted,
+            "in-progress" | "on-hold" => Self::InProgress,
+            "completed" => Self::Completed,
+            "rejected" | "failed" => Self::Rejected,
+            "cancelled" | "entered-in-error" => Self::Cancelled,
+            _ => return None,
+        })
+    }
+
+    pub fn request_status(self) -> &'static str {
+        match self {
+            Self::Requested => "active",
+            Self::Accepted | Self::InProgress => "on-hold",
+            Self::Completed => "completed",
+            Self::Rejected | Self::Cancelled => "revoked",
+        }
+    }
+
+    pub fn task_status(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Accepted => "accepted",
+            Self::InProgress => "in-progress",
+            Self::Completed => "completed",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Requested | Self::Accepted | Self::InProgress)
+    }
+}
+
+/// How a message names its patient.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Subject {
+    /// Every identifier of the patient that the message carries.
+    pub identifiers: Vec<Identifier>,
+    /// A literal reference as it came (`Patient/123`), for a server's own id.
+    pub reference: Option<String>,
+    /// The element that named the patient, for errors: `ServiceRequest.subject`.
+    pub path: String,
+}
+
+/// An EMR's request that a CHW follow a patient up.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct FollowUpRequest {
+    pub identifier: Identifier,
+    pub state: State,
+    pub subject: Subject,
+    /// The requester as the request names it: `Organization/x`, or an identifier's value.
+    pub requester: Option<String>,
+    /// The ServiceRequest or Task, as it came, with `identifier` in it.
+    pub resource: Value,
+    /// What a CHT deployment gets to see of it.
+    pub record: RecordDraft,
+}
+
+/// A clinic's news of a referral that CHT made.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReferralUpdate {
+    /// The referral's identifier, as the mediator gave it ([`super::identifier::system::CHT_REPORT`]).
+    pub referral: Identifier,
+    pub state: State,
+    pub subject: Subject,
+    /// What the clinic wrote (output, note, reason), digested: two updates that say the same are one.
+    pub details: Option<String>,
+    /// The ServiceRequest or Task as it came.
+    pub resource: Value,
+    pub record: RecordDraft,
+}
+
+/// Resources for FHIR servers, about one patient or place.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Draft {
+    /// In an order in which each refers only to itself and earlier ones.
+    pub entries: Vec<Entry>,
+    /// The patient, if there is one.
+    pub subject: Option<Subject>,
+    /// The referral that the entries make, if they make one: what later news of it is matched with.
+    pub referral: Option<Identifier>,
+}
+
+/// A CHW's report that answers requests of EMRs.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The visit: Patient, Encounter, Observations.
+    pub draft: Draft,
+    /// `full_url` of the Encounter in the draft.
+    pub encounter: String,
+    /// What the report says it answers: the request's identifier value, or the CHT uuid of the
+    /// report that raised the task. Nothing: every open request about the patient of `forms`.
+    pub answers: Option<String>,
+    /// The forms of the records that this kind of report answers.
+    pub forms: Vec<String>,
+    /// What came of it, as a code of the report's own and in words.
+    pub outcome: String,
+}
+
+/// What a message means.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Meaning {
+    Resources(Draft),
+    Outcome(Outcome),
+    FollowUpRequest(FollowUpRequest),
+    ReferralUpdate(ReferralUpdate),
+    /// Nothing to be done, and why.
+    Ignored(String),
+}

@@ -1,0 +1,6 @@
+//! What the corridor carries, free of any system, file or clock.
+pub mod fhir;
+pub mod follow_up;
+pub mod identifier;
+pub mod message;
+pub mod record;

@@ -1,0 +1,5 @@
+//! An OpenHIM mediator between the Community Health Toolkit (CHT) and FHIR R4 systems.
+//! `docs/ARCHITECTURE.md` shows the house; `README.md` how to use it.
+pub mod config;
+pub mod domain;
+pub mod translate;
