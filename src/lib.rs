@@ -2,4 +2,7 @@
 //! `docs/ARCHITECTURE.md` shows the house; `README.md` how to use it.
 pub mod config;
 pub mod domain;
+pub mod failpoint;
+pub mod flow;
+pub mod journal;
 pub mod translate;

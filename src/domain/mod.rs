@@ -3,4 +3,5 @@ pub mod fhir;
 pub mod follow_up;
 pub mod identifier;
 pub mod message;
+pub mod plan;
 pub mod record;

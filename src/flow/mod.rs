@@ -1,0 +1,2 @@
+//! The corridor: receive -> authenticate -> journal -> translate -> identify -> deliver -> confirm.
+pub mod ports;

@@ -1,0 +1,284 @@
+//! What the corridor needs from the world. The rooms of `journal` and `systems` provide it;
+//! `house` puts them together.
+use crate::domain::fhir::Entry;
+use crate::domain::follow_up::Kind;
+use crate::domain::identifier::Identifier;
+use crate::domain::message::Route;
+use crate::domain::plan::{FollowUp, Plan, Progress, Status};
+use crate::domain::record::Record;
+use async_trait::async_trait;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Milliseconds since 1970.
+pub type Millis = i64;
+
+/// The time, as an argument.
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> Millis;
+}
+
+/// A message to be journaled.
+#[derive(Clone)]
+pub struct NewTransaction {
+    pub id: String,
+    pub route: Route,
+    pub client: String,
+    /// The destination whose ids the client's resources have.
+    pub home: Option<String>,
+    /// Business identity: what is the same message when it comes again.
+    pub key: String,
+    /// Digest of the content: a repeat has the key and the digest of the newest of its key.
+    pub digest: String,
+    /// Patients and requests the message is about: order is kept within each.
+    pub subjects: Vec<String>,
+    pub received: Millis,
+    /// A body with the same key but another digest is a mistake of the caller (`Idempotency-Key`).
+    pub strict: bool,
+    pub body: Vec<u8>,
+}
+
+/// Answer to journaling a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Accepted {
+    New(Head),
+    /// The same message is known already, in flight or done.
+    Repeat(Head),
+    /// The `Idempotency-Key` was used for another body.
+    KeyReused(Head),
+}
+
+impl Accepted {
+    pub fn head(&self) -> &Head {
+        match self {
+            Self::New(head) | Self::Repeat(head) | Self::KeyReused(head) => head,
+        }
+    }
+}
+
+/// What scheduling needs to know of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// Order of arrival.
+    pub seq: i64,
+    pub id: String,
+    pub subjects: Vec<String>,
+    pub status: Status,
+    pub not_before: Millis,
+}
+
+/// A journaled message, read back. Only the journal makes one: whoever holds it knows that it is safe.
+#[derive(Clone)]
+pub struct Transaction {
+    pub head: Head,
+    pub route: Route,
+    pub client: String,
+    pub home: Option<String>,
+    pub received: Millis,
+    pub body: Vec<u8>,
+    /// Times that an operator asked for it again.
+    pub reruns: u32,
+    pub attempts: u32,
+    pub mapping: Option<String>,
+    pub error: Option<String>,
+    pub plan: Option<Plan>,
+    pub progress: Vec<Progress>,
+    pub answer: Option<Answer>,
+    pub finished: Option<Millis>,
+}
+
+/// What a caller is told.
+#[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+    pub location: Option<String>,
+}
+
+/// The change of a transaction's state.
+#[derive(Clone)]
+pub struct Mark {
+    pub id: String,
+    pub status: Status,
+    pub attempts: u32,
+    pub not_before: Millis,
+    pub error: Option<String>,
+    pub mapping: Option<String>,
+    pub plan: Option<Plan>,
+    pub progress: Vec<Progress>,
+    pub answer: Option<Answer>,
+    pub at: Millis,
+}
+
+/// What a plan needs to be true before it is carried out, and what its steps changed.
+#[derive(Clone, Default)]
+pub struct Facts {
+    /// Identifiers and the person whose they are.
+    pub links: Vec<(Identifier, String)>,
+    pub follow_ups: Vec<FollowUp>,
+    /// Organizations and Endpoints, by every identifier and `Type/id` they go by.
+    pub directory: Vec<(String, Value)>,
+}
+
+impl Facts {
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.follow_ups.is_empty() && self.directory.is_empty()
+    }
+}
+
+/// What an operator asks for through the command line while the mediator runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Command {
+    pub number: i64,
+    pub action: Action,
+    pub transaction: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    Rerun,
+    Cancel,
+}
+
+/// A line of `transactions list`.
+#[derive(Clone, serde::Serialize)]
+pub struct Row {
+    pub id: String,
+    pub route: String,
+    /// RFC 3339.
+    pub received: String,
+    pub status: String,
+    pub attempts: u32,
+    pub error: Option<String>,
+    pub client: String,
+    pub mapping: Option<String>,
+    /// The transaction that it waits behind, being about the same patient or request.
+    pub waits_for: Option<String>,
+    /// RFC 3339; when it is tried next.
+    pub next_attempt: Option<String>,
+}
+
+#[derive(Clone, Default)]
+pub struct Filter {
+    pub status: Option<Status>,
+    pub route: Option<String>,
+    pub limit: Option<u32>,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JournalError {
+    #[error("the journal is full: {0} transactions are open")]
+    Full(u64),
+    #[error("the journal cannot be written: {0}")]
+    Unwritable(String),
+    #[error("the journal cannot be read: {0}")]
+    Unreadable(String),
+    /// One identifier, two people. Carries the identifier's system only.
+    #[error("an identifier of {0} belongs to two people")]
+    Conflict(String),
+}
+
+/// The durable store. `journal::contract` is the suite that every implementation passes.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// Stores messages; answers when they are safe on disk.
+    async fn accept(&self, messages: Vec<NewTransaction>) -> Result<Vec<Accepted>, JournalError>;
+    /// Stores a plan together with the facts that it builds on; answers when they are safe.
+    /// Refuses all of it if an identifier is somebody else's.
+    async fn plan(&self, mark: Mark, facts: Facts) -> Result<(), JournalError>;
+    /// Notes a state, with the next write: a mark that a crash loses is an act repeated, and acts
+    /// are repeatable.
+    fn mark(&self, mark: Mark, facts: Facts);
+    async fn transaction(&self, id: &str) -> Result<Option<Transaction>, JournalError>;
+    /// Every open transaction, in order of arrival.
+    async fn open(&self) -> Result<Vec<Head>, JournalError>;
+    async fn list(&self, filter: Filter) -> Result<Vec<Row>, JournalError>;
+    async fn counts(&self) -> Result<BTreeMap<String, u64>, JournalError>;
+
+    async fn person(&self, identifier: &Identifier) -> Result<Option<String>, JournalError>;
+    async fn identifiers(&self, person: &str) -> Result<Vec<Identifier>, JournalError>;
+    async fn follow_up(&self, kind: Kind, identifier: &Identifier) -> Result<Option<FollowUp>, JournalError>;
+    /// Requests about a person, oldest first.
+    async fn follow_ups_of(&self, person: &str) -> Result<Vec<FollowUp>, JournalError>;
+    /// A request by its id in our answers, by its identifier's value, or by its record's uuid.
+    async fn follow_ups_named(&self, name: &str) -> Result<Vec<FollowUp>, JournalError>;
+    async fn directory(&self, key: &str) -> Result<Option<Value>, JournalError>;
+
+    async fn watermark(&self, name: &str) -> Result<Option<String>, JournalError>;
+    async fn set_watermark(&self, name: &str, value: &str) -> Result<(), JournalError>;
+
+    /// Leaves a command for the mediator that runs on this journal.
+    async fn request(&self, action: Action, transaction: &str) -> Result<i64, JournalError>;
+    async fn commands(&self) -> Result<Vec<Command>, JournalError>;
+    async fn command_done(&self, number: i64, outcome: &str) -> Result<(), JournalError>;
+    async fn command_outcome(&self, number: i64) -> Result<Option<String>, JournalError>;
+    /// Opens a transaction again (rerun) or ends it (cancel), durably.
+    async fn change(
+        &self,
+        id: &str,
+        action: Action,
+        at: Millis,
+    ) -> Result<Result<Head, String>, JournalError>;
+    /// Removes what is finished and older than `before`; failed ones stay. Answers how many.
+    async fn retain(&self, before: Millis) -> Result<u64, JournalError>;
+}
+
+/// Why a call to a destination did not succeed. `message` is for operators: the destination's own
+/// words, without what the message said of a patient.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FailureKind {
+    /// Worth repeating; not sooner than asked for.
+    Transient(Option<Duration>),
+    /// The destination will never take it as it is.
+    Permanent,
+    /// Our credentials are refused: calling again would lock us out.
+    Unauthorised,
+}
+
+impl Failure {
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Transient(None), message: message.into() }
+    }
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Permanent, message: message.into() }
+    }
+}
+
+/// `full_url` to `Type/id` as the server has it.
+pub type ServerIds = BTreeMap<String, String>;
+
+#[async_trait]
+pub trait FhirServer: Send + Sync + 'static {
+    /// Writes the entries; atomically where the server takes transactions.
+    async fn write(&self, entries: &[Entry]) -> Result<ServerIds, Failure>;
+    /// `reference` is `Type/id`.
+    async fn read(&self, reference: &str) -> Result<Option<Value>, Failure>;
+    /// Every match of a search, all pages.
+    async fn search(&self, kind: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Failure>;
+}
+
+#[async_trait]
+pub trait Cht: Send + Sync + 'static {
+    /// Creates the report, or finds the one that an earlier attempt made: its uuid.
+    /// `repeat`: an earlier attempt may have had its effect.
+    async fn create_record(&self, record: &Record, repeat: bool) -> Result<String, Failure>;
+    /// The person with this CHT uuid.
+    async fn person(&self, uuid: &str) -> Result<Option<Value>, Failure>;
+    /// The people with this short code.
+    async fn people_with_shortcode(&self, shortcode: &str) -> Result<Vec<Value>, Failure>;
+}
+
+#[async_trait]
+pub trait Callbacks: Send + Sync + 'static {
+    /// Says why an address may not be called, before anything depends on it.
+    fn check(&self, address: &str) -> Result<(), String>;
+    async fn put(&self, address: &str, kind: &str, id: &str, resource: &Value) -> Result<(), Failure>;
+}

@@ -1,0 +1,523 @@
+//! The embedded journal: SQLite in WAL mode, synchronous=FULL, one writer that groups commits.
+//! Readers have connections of their own and never wait for it.
+use super::rows::{self, HEAD, LIST, TRANSACTION, to_json};
+use super::schema;
+use super::writer::{Write, Writer};
+use crate::domain::follow_up::Kind;
+use crate::domain::identifier::Identifier;
+use crate::domain::plan::{FollowUp, Status};
+use crate::flow::ports::{
+    Accepted, Action, Command, Facts, Filter, Head, Journal, JournalError, Mark, Millis, NewTransaction, Row,
+    Transaction,
+};
+use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tokio::sync::oneshot;
+
+pub struct Embedded {
+    writer: Option<Writer>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    path: PathBuf,
+    readers: Arc<Mutex<Vec<Connection>>>,
+    max_open: u64,
+}
+
+/// What a write leaves for whoever waits; taken when its commit is safe.
+type Slot<T> = Arc<Mutex<Option<Result<T, JournalError>>>>;
+
+impl Embedded {
+    /// Opens or makes the journal at `path`, migrating an older one.
+    pub fn open(path: &Path, max_open: u64) -> Result<Self, JournalError> {
+        let connection = Connection::open(path).map_err(unwritable)?;
+        prepare(&connection).map_err(unwritable)?;
+        let (writer, thread) =
+            Writer::start(connection).map_err(|e| JournalError::Unwritable(e.to_string()))?;
+        Ok(Self {
+            writer: Some(writer),
+            thread: Some(thread),
+            path: path.to_path_buf(),
+            readers: Arc::default(),
+            max_open,
+        })
+    }
+
+    fn writer(&self) -> Result<&Writer, JournalError> {
+        self.writer.as_ref().ok_or_else(|| JournalError::Unwritable("the journal is closed".into()))
+    }
+
+    /// Runs `work` in the next group and answers when that is on disk.
+    async fn write<T, F>(&self, mut work: F) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<Result<T, JournalError>> + Send + 'static,
+    {
+        let slot: Slot<T> = Arc::default();
+        let (done, waits) = oneshot::channel();
+        let left = slot.clone();
+        let write = Write {
+            work: Box::new(move |connection| {
+                let made = work(connection)?;
+                *left.lock().map_err(|_| rusqlite::Error::InvalidQuery)? = Some(made);
+                Ok(())
+            }),
+            done: Some(Box::new(move |result| {
+                let _ = done.send(result);
+            })),
+        };
+        self.writer()?.submit(write)?;
+        waits.await.map_err(|_| JournalError::Unwritable("the journal is closed".into()))??;
+        let made = slot.lock().ok().and_then(|mut slot| slot.take());
+        made.unwrap_or_else(|| Err(JournalError::Unwritable("a write left no result".into())))
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || {
+            let kept = readers.lock().ok().and_then(|mut readers| readers.pop());
+            let connection = match kept {
+                Some(connection) => connection,
+                None => reader(&path)?,
+            };
+            let result = work(&connection);
+            if let Ok(mut readers) = readers.lock() {
+                readers.push(connection);
+            }
+            result
+        })
+        .await
+        .map_err(|e| JournalError::Unreadable(e.to_string()))?
+        .map_err(|e| JournalError::Unreadable(e.to_string()))
+    }
+}
+
+/// Closing waits for what was handed over.
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.writer = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    schema::migrate(connection)
+}
+
+fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    Ok(connection)
+}
+
+fn unwritable(error: rusqlite::Error) -> JournalError {
+    JournalError::Unwritable(error.to_string())
+}
+
+fn accept_one(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Accepted> {
+    let newest = c
+        .prepare_cached(&format!(
+            "SELECT {HEAD}, digest FROM transactions WHERE key = ?1 ORDER BY seq DESC LIMIT 1"
+        ))?
+        .query_row([&new.key], |row| Ok((rows::head(row)?, row.get::<_, String>(5)?)))
+        .optional()?;
+    if let Some((head, digest)) = newest {
+        let same = digest == new.digest;
+        if new.strict && !same {
+            return Ok(Accepted::KeyReused(head));
+        }
+        // A failed or cancelled one is no answer: whoever sends it again wants it tried again.
+        if same && !matches!(head.status, Status::Failed | Status::Cancelled) {
+            return Ok(Accepted::Repeat(head));
+        }
+    }
+    let subjects = with_people(c, &new.subjects)?;
+    c.prepare_cached(
+        "INSERT INTO transactions (id, route, client, home, key, digest, subjects, received, body) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute(params![
+        new.id,
+        new.route.to_string(),
+        new.client,
+        new.home,
+        new.key,
+        new.digest,
+        to_json(&subjects)?,
+        new.received,
+        new.body
+    ])?;
+    Ok(Accepted::New(Head {
+        seq: c.last_insert_rowid(),
+        id: new.id.clone(),
+        subjects,
+        status: Status::Open,
+        not_before: 0,
+    }))
+}
+
+/// Adds the people whose identifiers are among the subjects, so that a message by short code and one
+/// by uuid keep their order.
+fn with_people(c: &Connection, subjects: &[String]) -> rusqlite::Result<Vec<String>> {
+    let mut all: std::collections::BTreeSet<String> = subjects.iter().cloned().collect();
+    let mut people = c.prepare_cached("SELECT person FROM identifiers WHERE value = ?1 LIMIT 8")?;
+    for subject in subjects {
+        for person in people.query_map([subject], |row| row.get::<_, String>(0))? {
+            all.insert(person?);
+        }
+    }
+    Ok(all.into_iter().collect())
+}
+
+fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
+    let finished = (mark.status != Status::Open).then_some(mark.at);
+    // A cancelled transaction stays so, whatever a late worker says; its progress is still noted.
+    c.prepare_cached(
+        "UPDATE transactions SET status = CASE WHEN status = 'cancelled' THEN status ELSE ?2 END, \
+         attempts = ?3, not_before = ?4, error = ?5, mapping = ?6, plan = COALESCE(?7, plan), progress = ?8, \
+         answer = ?9, finished = ?10 WHERE id = ?1",
+    )?
+    .execute(params![
+        mark.id,
+        mark.status.as_str(),
+        mark.attempts,
+        mark.not_before,
+        mark.error,
+        mark.mapping,
+        mark.plan.as_ref().map(to_json).transpose()?,
+        to_json(&mark.progress)?,
+        mark.answer.as_ref().map(to_json).transpose()?,
+        finished
+    ])?;
+    Ok(())
+}
+
+/// The system of the first identifier that is somebody else's, if there is one.
+fn conflict(c: &Connection, facts: &Facts) -> rusqlite::Result<Option<String>> {
+    for (identifier, person) in &facts.links {
+        if owner(c, identifier)?.is_some_and(|other| other != *person) {
+            return Ok(Some(identifier.system.clone()));
+        }
+    }
+    Ok(None)
+}
+
+fn owner(c: &Connection, identifier: &Identifier) -> rusqlite::Result<Option<String>> {
+    c.prepare_cached("SELECT person FROM identifiers WHERE system = ?1 AND value = ?2")?
+        .query_row([&identifier.system, &identifier.value], |row| row.get(0))
+        .optional()
+}
+
+fn write_facts(c: &Connection, facts: &Facts) -> rusqlite::Result<()> {
+    for (identifier, person) in &facts.links {
+        c.prepare_cached("INSERT OR IGNORE INTO identifiers (system, value, person) VALUES (?1, ?2, ?3)")?
+            .execute([&identifier.system, &identifier.value, person])?;
+    }
+    for follow_up in &facts.follow_ups {
+        c.prepare_cached(
+            "INSERT OR REPLACE INTO follow_ups (kind, system, value, person, record, state, content) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            rows::kind(follow_up.kind),
+            follow_up.identifier.system,
+            follow_up.identifier.value,
+            follow_up.person,
+            follow_up.record,
+            to_json(&follow_up.state)?,
+            to_json(follow_up)?
+        ])?;
+    }
+    for (key, resource) in &facts.directory {
+        c.prepare_cached("INSERT OR REPLACE INTO directory (key, resource) VALUES (?1, ?2)")?
+            .execute(params![key, to_json(resource)?])?;
+    }
+    Ok(())
+}
+
+fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Result<Result<Head, String>> {
+    let found = c
+        .prepare_cached(&format!("SELECT {HEAD} FROM transactions WHERE id = ?1"))?
+        .query_row([id], rows::head)
+        .optional()?;
+    let Some(head) = found else { return Ok(Err(format!("there is no transaction {id}"))) };
+    match (action, head.status) {
+        (Action::Rerun, Status::Open) => {
+            c.execute("UPDATE transactions SET not_before = 0 WHERE id = ?1", [id])?;
+        }
+        (Action::Rerun, Status::Delivered) => {
+            return Ok(Err("it is delivered already; nothing is left to do".into()));
+        }
+        // The plan is made anew, so that a mended mapping or configuration takes effect; what is
+        // done of it is found again at the destinations.
+        (Action::Rerun, _) => {
+            c.execute(
+                "UPDATE transactions SET status = 'open', reruns = reruns + 1, not_before = 0, error = NULL, \
+                 plan = NULL, progress = NULL, answer = NULL, finished = NULL WHERE id = ?1",
+                [id],
+            )?;
+        }
+        (Action::Cancel, Status::Open | Status::Failed) => {
+            c.execute(
+                "UPDATE transactions SET status = 'cancelled', finished = ?2 WHERE id = ?1",
+                params![id, at],
+            )?;
+        }
+        (Action::Cancel, status) => {
+            return Ok(Err(format!(
+                "it is {} already; only an open or failed one can be cancelled",
+                status.as_str()
+            )));
+        }
+    }
+    let head = c.query_row(&format!("SELECT {HEAD} FROM transactions WHERE id = ?1"), [id], rows::head)?;
+    Ok(Ok(head))
+}
+
+#[async_trait]
+impl Journal for Embedded {
+    async fn accept(&self, messages: Vec<NewTransaction>) -> Result<Vec<Accepted>, JournalError> {
+        let max_open = self.max_open;
+        self.write(move |c| {
+            let open: u64 = c
+                .prepare_cached("SELECT n FROM counts WHERE status = 'open'")?
+                .query_row([], |row| row.get(0))
+                .optional()?
+                .unwrap_or(0);
+            if open >= max_open {
+                return Ok(Err(JournalError::Full(open)));
+            }
+            messages.iter().map(|new| accept_one(c, new)).collect::<rusqlite::Result<Vec<_>>>().map(Ok)
+        })
+        .await
+    }
+
+    async fn plan(&self, mark: Mark, facts: Facts) -> Result<(), JournalError> {
+        self.write(move |c| {
+            if let Some(system) = conflict(c, &facts)? {
+                return Ok(Err(JournalError::Conflict(system)));
+            }
+            write_facts(c, &facts)?;
+            write_mark(c, &mark)?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    fn mark(&self, mark: Mark, facts: Facts) {
+        if let Ok(writer) = self.writer() {
+            writer.submit_always(Write {
+                work: Box::new(move |c| {
+                    write_facts(c, &facts)?;
+                    write_mark(c, &mark)
+                }),
+                done: None,
+            });
+        }
+    }
+
+    async fn transaction(&self, id: &str) -> Result<Option<Transaction>, JournalError> {
+        let id = id.to_string();
+        self.read(move |c| {
+            c.prepare_cached(&format!("SELECT {TRANSACTION} FROM transactions WHERE id = ?1"))?
+                .query_row([id], rows::transaction)
+                .optional()
+        })
+        .await
+    }
+
+    async fn open(&self) -> Result<Vec<Head>, JournalError> {
+        self.read(|c| {
+            c.prepare(&format!("SELECT {HEAD} FROM transactions WHERE status = 'open' ORDER BY seq"))?
+                .query_map([], rows::head)?
+                .collect()
+        })
+        .await
+    }
+
+    async fn list(&self, filter: Filter) -> Result<Vec<Row>, JournalError> {
+        self.read(move |c| {
+            c.prepare(&format!(
+                "SELECT {LIST} FROM (SELECT * FROM transactions \
+                 WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR route = ?2) \
+                 ORDER BY seq DESC LIMIT ?3) t ORDER BY seq"
+            ))?
+            .query_map(
+                params![filter.status.map(Status::as_str), filter.route, filter.limit.map_or(-1, i64::from)],
+                rows::list,
+            )?
+            .collect()
+        })
+        .await
+    }
+
+    async fn counts(&self) -> Result<BTreeMap<String, u64>, JournalError> {
+        self.read(|c| {
+            c.prepare_cached("SELECT status, n FROM counts")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })
+        .await
+    }
+
+    async fn person(&self, identifier: &Identifier) -> Result<Option<String>, JournalError> {
+        let identifier = identifier.clone();
+        self.read(move |c| owner(c, &identifier)).await
+    }
+
+    async fn identifiers(&self, person: &str) -> Result<Vec<Identifier>, JournalError> {
+        let person = person.to_string();
+        self.read(move |c| {
+            c.prepare_cached(
+                "SELECT system, value FROM identifiers WHERE person = ?1 ORDER BY system, value",
+            )?
+            .query_map([person], |row| Ok(Identifier { system: row.get(0)?, value: row.get(1)? }))?
+            .collect()
+        })
+        .await
+    }
+
+    async fn follow_up(&self, kind: Kind, identifier: &Identifier) -> Result<Option<FollowUp>, JournalError> {
+        let identifier = identifier.clone();
+        self.read(move |c| {
+            c.prepare_cached("SELECT content FROM follow_ups WHERE kind = ?1 AND system = ?2 AND value = ?3")?
+                .query_row([rows::kind(kind), &identifier.system, &identifier.value], rows::follow_up)
+                .optional()
+        })
+        .await
+    }
+
+    async fn follow_ups_of(&self, person: &str) -> Result<Vec<FollowUp>, JournalError> {
+        let person = person.to_string();
+        self.read(move |c| {
+            c.prepare_cached("SELECT content FROM follow_ups WHERE person = ?1 ORDER BY rowid")?
+                .query_map([person], rows::follow_up)?
+                .collect()
+        })
+        .await
+    }
+
+    async fn follow_ups_named(&self, name: &str) -> Result<Vec<FollowUp>, JournalError> {
+        let name = name.to_string();
+        self.read(move |c| {
+            c.prepare_cached("SELECT content FROM follow_ups WHERE value = ?1 OR record = ?1 ORDER BY rowid")?
+                .query_map([name], rows::follow_up)?
+                .collect()
+        })
+        .await
+    }
+
+    async fn directory(&self, key: &str) -> Result<Option<serde_json::Value>, JournalError> {
+        let key = key.to_string();
+        self.read(move |c| {
+            c.prepare_cached("SELECT resource FROM directory WHERE key = ?1")?
+                .query_row([key], |row| rows::json(row, 0))
+                .optional()
+        })
+        .await
+    }
+
+    async fn watermark(&self, name: &str) -> Result<Option<String>, JournalError> {
+        let name = name.to_string();
+        self.read(move |c| {
+            c.query_row("SELECT value FROM watermarks WHERE name = ?1", [name], |row| row.get(0)).optional()
+        })
+        .await
+    }
+
+    async fn set_watermark(&self, name: &str, value: &str) -> Result<(), JournalError> {
+        let (name, value) = (name.to_string(), value.to_string());
+        self.write(move |c| {
+            c.execute("INSERT OR REPLACE INTO watermarks (name, value) VALUES (?1, ?2)", [&name, &value])?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn request(&self, action: Action, transaction: &str) -> Result<i64, JournalError> {
+        let transaction = transaction.to_string();
+        self.write(move |c| {
+            let action = match action {
+                Action::Rerun => "rerun",
+                Action::Cancel => "cancel",
+            };
+            c.execute(
+                "INSERT INTO commands (action, transaction_id) VALUES (?1, ?2)",
+                [action, &transaction],
+            )?;
+            Ok(Ok(c.last_insert_rowid()))
+        })
+        .await
+    }
+
+    async fn commands(&self) -> Result<Vec<Command>, JournalError> {
+        self.read(|c| {
+            c.prepare_cached(
+                "SELECT number, action, transaction_id FROM commands WHERE outcome IS NULL ORDER BY number",
+            )?
+            .query_map([], |row| {
+                let action =
+                    if row.get::<_, String>(1)? == "cancel" { Action::Cancel } else { Action::Rerun };
+                Ok(Command { number: row.get(0)?, action, transaction: row.get(2)? })
+            })?
+            .collect()
+        })
+        .await
+    }
+
+    async fn command_done(&self, number: i64, outcome: &str) -> Result<(), JournalError> {
+        let outcome = outcome.to_string();
+        self.write(move |c| {
+            c.execute("UPDATE commands SET outcome = ?2 WHERE number = ?1", params![number, outcome])?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn command_outcome(&self, number: i64) -> Result<Option<String>, JournalError> {
+        self.read(move |c| {
+            c.query_row("SELECT outcome FROM commands WHERE number = ?1", [number], |row| row.get(0))
+                .optional()
+                .map(Option::flatten)
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        action: Action,
+        at: Millis,
+    ) -> Result<Result<Head, String>, JournalError> {
+        let id = id.to_string();
+        self.write(move |c| change(c, &id, action, at).map(Ok)).await
+    }
+
+    async fn retain(&self, before: Millis) -> Result<u64, JournalError> {
+        self.write(move |c| {
+            let gone = c.execute(
+                "DELETE FROM transactions WHERE seq IN (SELECT seq FROM transactions WHERE finished < ?1 \
+                 AND status IN ('delivered', 'ignored', 'cancelled') LIMIT 1000)",
+                [before],
+            )?;
+            Ok(Ok(gone as u64))
+        })
+        .await
+    }
+}

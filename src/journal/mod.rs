@@ -1,0 +1,8 @@
+//! The durable store of transactions, of who is who, and of open requests.
+pub mod embedded;
+mod rows;
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod contract;

@@ -1,0 +1,103 @@
+//! Between rows and the corridor's types.
+use crate::domain::follow_up::Kind;
+use crate::domain::plan::{FollowUp, Status};
+use crate::flow::ports::{Head, Row, Transaction};
+use rusqlite::types::Type;
+use rusqlite::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(super) const HEAD: &str = "seq, id, subjects, status, not_before";
+
+pub(super) fn head(row: &rusqlite::Row) -> Result<Head> {
+    Ok(Head {
+        seq: row.get(0)?,
+        id: row.get(1)?,
+        subjects: json(row, 2)?,
+        status: status(row, 3)?,
+        not_before: row.get(4)?,
+    })
+}
+
+pub(super) const TRANSACTION: &str = "seq, id, subjects, status, not_before, route, client, home, received, body, \
+     reruns, attempts, mapping, error, plan, progress, answer, finished";
+
+pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
+    Ok(Transaction {
+        head: head(row)?,
+        route: row.get::<_, String>(5)?.parse().map_err(|e: String| bad(5, e))?,
+        client: row.get(6)?,
+        home: row.get(7)?,
+        received: row.get(8)?,
+        body: row.get(9)?,
+        reruns: row.get(10)?,
+        attempts: row.get(11)?,
+        mapping: row.get(12)?,
+        error: row.get(13)?,
+        plan: optional_json(row, 14)?,
+        progress: optional_json(row, 15)?.unwrap_or_default(),
+        answer: optional_json(row, 16)?,
+        finished: row.get(17)?,
+    })
+}
+
+pub(super) const LIST: &str = "id, route, received, status, attempts, error, client, mapping, not_before, \
+     (SELECT e.id FROM transactions e, json_each(e.subjects) s WHERE e.status = 'open' AND t.status = 'open' \
+      AND e.seq < t.seq AND s.value IN (SELECT value FROM json_each(t.subjects)) ORDER BY e.seq LIMIT 1)";
+
+pub(super) fn list(row: &rusqlite::Row) -> Result<Row> {
+    let status: String = row.get(3)?;
+    let not_before: i64 = row.get(8)?;
+    Ok(Row {
+        id: row.get(0)?,
+        route: row.get(1)?,
+        received: rfc3339(row.get(2)?),
+        attempts: row.get(4)?,
+        error: row.get(5)?,
+        client: row.get(6)?,
+        mapping: row.get(7)?,
+        waits_for: row.get(9)?,
+        next_attempt: (status == "open" && not_before > 0).then(|| rfc3339(not_before)),
+        status,
+    })
+}
+
+pub(super) fn follow_up(row: &rusqlite::Row) -> Result<FollowUp> {
+    json(row, 0)
+}
+
+pub(super) fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::FollowUp => "follow_up",
+        Kind::Referral => "referral",
+    }
+}
+
+pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::ToSqlConversionFailure(e.into()))
+}
+
+pub(super) fn rfc3339(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).map(|t| t.to_string()).unwrap_or_default()
+}
+
+pub(super) fn json<T: DeserializeOwned>(row: &rusqlite::Row, column: usize) -> Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|e| bad(column, e.to_string()))
+}
+
+fn optional_json<T: DeserializeOwned>(row: &rusqlite::Row, column: usize) -> Result<Option<T>> {
+    match row.get::<_, Option<String>>(column)? {
+        Some(text) => serde_json::from_str(&text).map(Some).map_err(|e| bad(column, e.to_string())),
+        None => Ok(None),
+    }
+}
+
+fn status(row: &rusqlite::Row, column: usize) -> Result<Status> {
+    let text: String = row.get(column)?;
+    Status::parse(&text).ok_or_else(|| bad(column, format!("{text} is no status")))
+}
+
+fn bad(column: usize, message: String) -> Error {
+    Error::FromSqlConversionFailure(column, Type::Text, message.into())
+}

@@ -1,0 +1,89 @@
+//! The embedded journal's tables. A released schema is never edited: a change is a new step.
+use rusqlite::Connection;
+
+/// Each step brings the schema from its index to the next (`PRAGMA user_version`).
+const STEPS: &[&str] = &[r#"
+CREATE TABLE transactions (
+  seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+  id         TEXT NOT NULL UNIQUE,
+  route      TEXT NOT NULL,
+  client     TEXT NOT NULL,
+  home       TEXT,
+  key        TEXT NOT NULL,
+  digest     TEXT NOT NULL,
+  subjects   TEXT NOT NULL,
+  received   INTEGER NOT NULL,
+  body       BLOB NOT NULL,
+  status     TEXT NOT NULL DEFAULT 'open',
+  attempts   INTEGER NOT NULL DEFAULT 0,
+  reruns     INTEGER NOT NULL DEFAULT 0,
+  not_before INTEGER NOT NULL DEFAULT 0,
+  error      TEXT,
+  mapping    TEXT,
+  plan       TEXT,
+  progress   TEXT,
+  answer     TEXT,
+  finished   INTEGER
+);
+CREATE INDEX transactions_by_key ON transactions (key, seq);
+CREATE INDEX transactions_open ON transactions (seq) WHERE status = 'open';
+CREATE INDEX transactions_finished ON transactions (finished) WHERE finished IS NOT NULL;
+CREATE TABLE identifiers (
+  system TEXT NOT NULL,
+  value  TEXT NOT NULL,
+  person TEXT NOT NULL,
+  PRIMARY KEY (system, value)
+) WITHOUT ROWID;
+CREATE INDEX identifiers_by_person ON identifiers (person);
+CREATE INDEX identifiers_by_value ON identifiers (value);
+CREATE TABLE follow_ups (
+  kind    TEXT NOT NULL,
+  system  TEXT NOT NULL,
+  value   TEXT NOT NULL,
+  person  TEXT NOT NULL,
+  record  TEXT,
+  state   TEXT NOT NULL,
+  content TEXT NOT NULL,
+  PRIMARY KEY (kind, system, value)
+);
+CREATE INDEX follow_ups_by_person ON follow_ups (person);
+CREATE INDEX follow_ups_by_value ON follow_ups (value);
+CREATE INDEX follow_ups_by_record ON follow_ups (record) WHERE record IS NOT NULL;
+CREATE TABLE directory (key TEXT PRIMARY KEY, resource TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE watermarks (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE commands (
+  number        INTEGER PRIMARY KEY AUTOINCREMENT,
+  action        TEXT NOT NULL,
+  transaction_id TEXT NOT NULL,
+  outcome       TEXT
+);
+CREATE TABLE counts (status TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER count_new AFTER INSERT ON transactions BEGIN
+  INSERT INTO counts VALUES (new.status, 1) ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+CREATE TRIGGER count_changed AFTER UPDATE OF status ON transactions WHEN old.status <> new.status BEGIN
+  UPDATE counts SET n = n - 1 WHERE status = old.status;
+  INSERT INTO counts VALUES (new.status, 1) ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+CREATE TRIGGER count_gone AFTER DELETE ON transactions BEGIN
+  UPDATE counts SET n = n - 1 WHERE status = old.status;
+END;
+"#];
+
+/// Brings a journal of any earlier release up to this one. A newer one is refused, not guessed at.
+pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version > STEPS.len() {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA),
+            Some(format!("this journal was written by a newer release (schema {version})")),
+        ));
+    }
+    for (step, statements) in STEPS.iter().enumerate().skip(version) {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {statements} PRAGMA user_version = {}; COMMIT;",
+            step + 1
+        ))?;
+    }
+    Ok(())
+}

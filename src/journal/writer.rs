@@ -1,0 +1,170 @@
+//! The one writer: a thread that takes whatever waits, writes it in one transaction, and pays for
+//! one fsync. Under load hundreds of messages share it.
+use crate::flow::ports::JournalError;
+use rusqlite::Connection;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::Duration;
+
+/// How long a write that nobody waits for may wait for company.
+const LINGER: Duration = Duration::from_millis(100);
+/// Writes in one commit.
+const GROUP: usize = 512;
+/// Writes that may wait for the writer.
+const QUEUE: usize = 8192;
+
+/// May be called again if its commit failed.
+type Work = Box<dyn FnMut(&Connection) -> rusqlite::Result<()> + Send>;
+type Done = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
+
+pub(super) struct Write {
+    pub work: Work,
+    /// Somebody waits for it. Without, the write may join the next group.
+    pub done: Option<Done>,
+}
+
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: SyncSender<Write>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (queue, inbox) = std::sync::mpsc::sync_channel(QUEUE);
+        let thread =
+            std::thread::Builder::new().name("journal".into()).spawn(move || run(&connection, &inbox))?;
+        Ok((Self { queue }, thread))
+    }
+
+    /// Hands a write over; full means that the disk does not keep up.
+    pub(super) fn submit(&self, write: Write) -> Result<(), JournalError> {
+        self.queue.try_send(write).map_err(|error| match error {
+            TrySendError::Full(_) => JournalError::Full(QUEUE as u64),
+            TrySendError::Disconnected(_) => JournalError::Unwritable("the journal is closed".into()),
+        })
+    }
+
+    /// Hands over a write that must not be refused: marks of what is done already.
+    pub(super) fn submit_always(&self, write: Write) {
+        if let Err(TrySendError::Full(write)) = self.queue.try_send(write) {
+            let queue = self.queue.clone();
+            std::thread::spawn(move || queue.send(write));
+        }
+    }
+}
+
+fn run(connection: &Connection, inbox: &Receiver<Write>) {
+    // Marks that could not be written: they go with the next group that can.
+    let mut kept: Vec<Write> = Vec::new();
+    loop {
+        let first = if kept.is_empty() {
+            match inbox.recv() {
+                Ok(write) => write,
+                Err(_) => return,
+            }
+        } else {
+            match inbox.recv_timeout(Duration::from_secs(1)) {
+                Ok(write) => write,
+                Err(RecvTimeoutError::Timeout) => kept.pop().expect("kept is not empty"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let _ = commit(connection, &mut kept);
+                    return;
+                }
+            }
+        };
+        let mut group = std::mem::take(&mut kept);
+        group.push(first);
+        gather(inbox, &mut group);
+        kept = finish(connection, group);
+    }
+}
+
+/// Adds what else waits. A group that nobody waits for lingers.
+fn gather(inbox: &Receiver<Write>, group: &mut Vec<Write>) {
+    let until = std::time::Instant::now() + LINGER;
+    while group.len() < GROUP {
+        let waited_for = group.iter().any(|write| write.done.is_some());
+        let next = if waited_for {
+            inbox.try_recv().ok()
+        } else {
+            inbox.recv_timeout(until.saturating_duration_since(std::time::Instant::now())).ok()
+        };
+        match next {
+            Some(write) => group.push(write),
+            None => return,
+        }
+    }
+}
+
+/// Commits a group and tells who waits. What nobody waits for and was not written is given back.
+fn finish(connection: &Connection, mut group: Vec<Write>) -> Vec<Write> {
+    match commit(connection, &mut group) {
+        Ok(failed) => {
+            for (i, write) in group.into_iter().enumerate() {
+                if let Some(done) = write.done {
+                    done(failed.get(&i).map_or(Ok(()), |e| Err(JournalError::Unwritable(e.clone()))));
+                }
+            }
+            Vec::new()
+        }
+        Err(error) => {
+            tracing::error!(%error, "the journal cannot be written");
+            let mut kept = Vec::new();
+            for write in group {
+                match write.done {
+                    Some(done) => done(Err(JournalError::Unwritable(error.to_string()))),
+                    None => kept.push(write),
+                }
+            }
+            kept
+        }
+    }
+}
+
+/// One transaction; each write in a savepoint of its own, so that one that fails spoils no other.
+fn commit(
+    connection: &Connection,
+    group: &mut [Write],
+) -> rusqlite::Result<std::collections::HashMap<usize, String>> {
+    let mut failed = std::collections::HashMap::new();
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let written = (|| {
+        for (i, write) in group.iter_mut().enumerate() {
+            connection.prepare_cached("SAVEPOINT one")?.execute([])?;
+            match (write.work)(connection) {
+                Ok(()) => {}
+                Err(error) if is_of_the_disk(&error) => return Err(error),
+                Err(error) => {
+                    connection.prepare_cached("ROLLBACK TO one")?.execute([])?;
+                    tracing::error!(%error, "a write to the journal was refused");
+                    failed.insert(i, error.to_string());
+                }
+            }
+            connection.prepare_cached("RELEASE one")?.execute([])?;
+        }
+        crate::failpoint::reach("journal-before-commit");
+        connection.prepare_cached("COMMIT")?.execute([])
+    })();
+    match written {
+        Ok(_) => {
+            metrics::histogram!("journal_group_size").record(group.len() as f64);
+            Ok(failed)
+        }
+        Err(error) => {
+            if !connection.is_autocommit() {
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Errors of the file, not of the write: the whole group is in doubt.
+fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::*;
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            DiskFull | SystemIoFailure | ReadOnly | CannotOpen | DatabaseCorrupt | NotADatabase | OutOfMemory
+        )
+    )
+}
