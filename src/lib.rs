@@ -4,5 +4,6 @@ pub mod config;
 pub mod domain;
 pub mod failpoint;
 pub mod flow;
+pub mod identity;
 pub mod journal;
 pub mod translate;

@@ -16,6 +16,8 @@ pub mod system {
     pub const CHT_PLACE: &str = "urn:cht:place";
     /// Requests that came without an identifier of their own.
     pub const REQUEST: &str = "urn:cht-fhir-mediator:request";
+    /// A CHT uuid that CHT itself has sent us or confirmed; others may claim what they like.
+    pub const IN_CHT: &str = "urn:cht-fhir-mediator:in-cht";
     /// What deployed CHT configurations of the TypeScript mediator write for a CHT uuid
     /// (peer routes: `identifier:[{system:"cht",...}]`).
     pub const PEER_CHT: &str = "cht";

@@ -5,3 +5,4 @@ pub mod identifier;
 pub mod message;
 pub mod plan;
 pub mod record;
+pub mod redact;

@@ -184,12 +184,12 @@ pub enum JournalError {
 pub trait Journal: Send + Sync + 'static {
     /// Stores messages; answers when they are safe on disk.
     async fn accept(&self, messages: Vec<NewTransaction>) -> Result<Vec<Accepted>, JournalError>;
-    /// Stores a plan together with the facts that it builds on; answers when they are safe.
+    /// Stores a state together with the facts that go with it; answers when they are safe.
     /// Refuses all of it if an identifier is somebody else's.
-    async fn plan(&self, mark: Mark, facts: Facts) -> Result<(), JournalError>;
+    async fn commit(&self, mark: Mark, facts: Facts) -> Result<(), JournalError>;
     /// Notes a state, with the next write: a mark that a crash loses is an act repeated, and acts
     /// are repeatable.
-    fn mark(&self, mark: Mark, facts: Facts);
+    fn mark(&self, mark: Mark);
     async fn transaction(&self, id: &str) -> Result<Option<Transaction>, JournalError>;
     /// Every open transaction, in order of arrival.
     async fn open(&self) -> Result<Vec<Head>, JournalError>;
@@ -268,12 +268,19 @@ pub trait FhirServer: Send + Sync + 'static {
 #[async_trait]
 pub trait Cht: Send + Sync + 'static {
     /// Creates the report, or finds the one that an earlier attempt made: its uuid.
-    /// `repeat`: an earlier attempt may have had its effect.
-    async fn create_record(&self, record: &Record, repeat: bool) -> Result<String, Failure>;
+    async fn create_record(&self, record: &Record) -> Result<String, Failure>;
     /// The person with this CHT uuid.
     async fn person(&self, uuid: &str) -> Result<Option<Value>, Failure>;
     /// The people with this short code.
     async fn people_with_shortcode(&self, shortcode: &str) -> Result<Vec<Value>, Failure>;
+}
+
+/// Keeps calls away from destinations that are down or refuse us.
+pub trait Guard: Send + Sync + 'static {
+    /// The failure to give instead of calling, if the destination is closed.
+    fn closed(&self, destination: &str) -> Option<Failure>;
+    /// How a call went.
+    fn report(&self, destination: &str, failure: Option<&Failure>);
 }
 
 #[async_trait]

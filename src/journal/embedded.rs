@@ -308,7 +308,7 @@ impl Journal for Embedded {
         .await
     }
 
-    async fn plan(&self, mark: Mark, facts: Facts) -> Result<(), JournalError> {
+    async fn commit(&self, mark: Mark, facts: Facts) -> Result<(), JournalError> {
         self.write(move |c| {
             if let Some(system) = conflict(c, &facts)? {
                 return Ok(Err(JournalError::Conflict(system)));
@@ -320,15 +320,9 @@ impl Journal for Embedded {
         .await
     }
 
-    fn mark(&self, mark: Mark, facts: Facts) {
+    fn mark(&self, mark: Mark) {
         if let Ok(writer) = self.writer() {
-            writer.submit_always(Write {
-                work: Box::new(move |c| {
-                    write_facts(c, &facts)?;
-                    write_mark(c, &mark)
-                }),
-                done: None,
-            });
+            writer.submit_always(Write { work: Box::new(move |c| write_mark(c, &mark)), done: None });
         }
     }
 

@@ -37,3 +37,10 @@ pub struct Refusal {
     pub code: &'static str,
     pub message: String,
 }
+
+pub struct Mappings {}
+impl Mappings {
+    pub fn translate(&self, _source: &Source, _mapping: Option<&str>) -> Result<Translated, Refusal> {
+        Err(Refusal { path: String::new(), code: "x", message: String::new() })
+    }
+}

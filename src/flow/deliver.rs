@@ -1,0 +1,64 @@
+//! One act towards one destination.
+use super::identify::Neighbours;
+use super::ports::{Failure, ServerIds, Transaction};
+use crate::domain::plan::{Act, Progress, Step, StepStatus};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Does what a step says. `earlier` are the steps before it.
+pub async fn deliver(near: &Neighbours, step: &Step, earlier: &[Progress]) -> Result<ServerIds, Failure> {
+    match &step.act {
+        Act::Fhir { entries } => match near.servers.get(&step.destination) {
+            Some(server) => server.write(entries).await,
+            None => Err(Failure::permanent(format!(
+                "no destination named {} is configured; configure it and rerun",
+                step.destination
+            ))),
+        },
+        Act::ChtRecord { record, .. } => {
+            let report = near.cht.create_record(record).await?;
+            Ok(BTreeMap::from([("report".to_string(), report)]))
+        }
+        Act::Callback { address, full_url, resource } => {
+            let ids: BTreeMap<&String, &String> = earlier.iter().flat_map(|p| &p.ids).collect();
+            let mut resource = resource.clone();
+            let id = match ids.get(full_url) {
+                Some(reference) => reference.rsplit('/').next().unwrap_or_default().to_string(),
+                None => full_url.trim_start_matches("urn:uuid:").to_string(),
+            };
+            resource["id"] = Value::from(id.clone());
+            rewrite_references(&mut resource, &ids);
+            let kind = resource["resourceType"].as_str().unwrap_or("Resource").to_string();
+            near.callbacks.put(address, &kind, &id, &resource).await?;
+            Ok(BTreeMap::new())
+        }
+    }
+}
+
+/// References between the entries become references on the server.
+fn rewrite_references(value: &mut Value, ids: &BTreeMap<&String, &String>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| rewrite_references(item, ids)),
+        Value::Object(fields) => {
+            if let Some(Value::String(reference)) = fields.get_mut("reference")
+                && let Some(id) = ids.get(reference)
+            {
+                *reference = id.to_string();
+            }
+            fields.values_mut().for_each(|field| rewrite_references(field, ids));
+        }
+        _ => {}
+    }
+}
+
+/// The steps that may be tried now: open, due, and not behind one that is still open.
+pub fn due(transaction: &Transaction, now: i64) -> Vec<usize> {
+    let Some(plan) = &transaction.plan else { return Vec::new() };
+    let status = |i: usize| transaction.progress.get(i).map_or(StepStatus::Open, |p| p.status);
+    let ready = |i: &usize| {
+        status(*i) == StepStatus::Open
+            && transaction.progress.get(*i).is_none_or(|p| p.not_before <= now)
+            && plan.steps[*i].after.is_none_or(|before| status(before) != StepStatus::Open)
+    };
+    (0..plan.steps.len()).filter(ready).collect()
+}
