@@ -4,6 +4,7 @@ pub mod config;
 pub mod domain;
 pub mod failpoint;
 pub mod flow;
+pub mod http;
 pub mod identity;
 pub mod journal;
 pub mod systems;

@@ -20,7 +20,8 @@ pub fn client(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Clie
         .user_agent(concat!("cht-fhir-mediator/", env!("CARGO_PKG_VERSION")));
     if let Some(file) = ca_file {
         let pem = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| format!("{}: {e}", file.display()))?;
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| format!("{}: {e}", file.display()))?;
         for certificate in certificates {
             builder = builder.add_root_certificate(certificate);
         }

@@ -63,7 +63,11 @@ impl Rules {
         if !matches!(url.scheme(), "http" | "https") {
             return Err("the callback address is neither http nor https".into());
         }
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        if !url.username().is_empty()
+            || url.password().is_some()
+            || url.query().is_some()
+            || url.fragment().is_some()
+        {
             return Err("the callback address must be plain: no user, no query".into());
         }
         let host = url.host().ok_or("the callback address has no host")?;
@@ -113,10 +117,33 @@ fn matches(rule: &str, host: &str, port: u16) -> bool {
 /// registries, RFC 6890).
 fn is_public(ip: IpAddr) -> bool {
     const SPECIAL: &[&str] = &[
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-        "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23",
-        "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/128",
+        "::1/128",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
     ];
     let ip = match ip {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().or_else(|| v6.to_ipv4()).map_or(ip, IpAddr::V4),
@@ -152,10 +179,19 @@ mod tests {
 
     #[test]
     fn only_public_addresses_unless_configured() {
-        for address in ["http://127.0.0.1/x", "http://localhost:9/x", "http://10.1.2.3/x", "http://169.254.169.254/latest",
-            "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://[fd00::1]/", "http://2130706433/", "http://0x7f.1/",
-            "http://100.64.0.1/", "http://[::127.0.0.1]/"]
-        {
+        for address in [
+            "http://127.0.0.1/x",
+            "http://localhost:9/x",
+            "http://10.1.2.3/x",
+            "http://169.254.169.254/latest",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[fd00::1]/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://100.64.0.1/",
+            "http://[::127.0.0.1]/",
+        ] {
             assert!(rules(&[], false).check(address).is_err(), "{address}");
             assert!(rules(&[], true).check(address).is_ok(), "{address}");
         }
@@ -179,7 +215,13 @@ mod tests {
 
     #[test]
     fn only_plain_addresses() {
-        for address in ["ftp://emr.example.org/", "file:///etc/passwd", "https://u:p@emr.example.org/", "emr", "https://emr.example.org/?q="] {
+        for address in [
+            "ftp://emr.example.org/",
+            "file:///etc/passwd",
+            "https://u:p@emr.example.org/",
+            "emr",
+            "https://emr.example.org/?q=",
+        ] {
             assert!(rules(&[], true).check(address).is_err(), "{address}");
         }
     }

@@ -1,8 +1,8 @@
 //! CHT's REST API, as its contract has it: one class of trap a function.
 use super::client::{Answer, client, send};
 use crate::config;
-use crate::flow::ports::{Cht, Failure, FailureKind};
 use crate::domain::record::Record;
+use crate::flow::ports::{Cht, Failure, FailureKind};
 use async_trait::async_trait;
 use reqwest::{Method, RequestBuilder, header};
 use secrecy::ExposeSecret;
@@ -31,7 +31,10 @@ impl ChtApi {
 
     /// `Accept` always: without it a wrong password is a redirect to a login page.
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base)).header(header::ACCEPT, "application/json");
+        let request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .header(header::ACCEPT, "application/json");
         match (&self.password, self.username.is_empty()) {
             (Some(password), false) => request.basic_auth(&self.username, Some(password.expose_secret())),
             _ => request,
@@ -49,7 +52,9 @@ impl ChtApi {
 
     /// The report that an earlier attempt at this record made, if it is there.
     async fn find(&self, record: &Record) -> Result<Option<String>, Failure> {
-        let Some(value) = record.fields.get(&record.lookup_field).and_then(Value::as_str) else { return Ok(None) };
+        let Some(value) = record.fields.get(&record.lookup_field).and_then(Value::as_str) else {
+            return Ok(None);
+        };
         for uuid in self.candidates(&record.lookup_field, value, record).await? {
             if let Some(report) = self.get(&format!("/api/v1/report/{}", encode(&uuid))).await?
                 && is_ours(&report, record)
@@ -65,7 +70,10 @@ impl ChtApi {
         let mut found = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
-            let mut path = format!("/api/v1/report/uuid?freetext={}", encode(&format!("{field}:{}", value.to_lowercase())));
+            let mut path = format!(
+                "/api/v1/report/uuid?freetext={}",
+                encode(&format!("{field}:{}", value.to_lowercase()))
+            );
             if let Some(cursor) = &cursor {
                 path.push_str(&format!("&cursor={}", encode(cursor)));
             }
@@ -83,7 +91,12 @@ impl ChtApi {
         let key = encode(&Value::from(patient.unwrap_or_default()).to_string());
         let view = format!("/medic/_design/medic-client/_view/reports_by_subject?key={key}");
         let rows = self.get(&view).await?.unwrap_or_default();
-        Ok(rows["rows"].as_array().into_iter().flatten().filter_map(|row| row["id"].as_str().map(String::from)).collect())
+        Ok(rows["rows"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|row| row["id"].as_str().map(String::from))
+            .collect())
     }
 
     /// A report can be saved with errors although the answer was 200: only reading it back tells.
@@ -143,7 +156,10 @@ impl Cht for ChtApi {
         if !is_plain(shortcode) {
             return Ok(Vec::new());
         }
-        let path = format!("/api/v1/contact/uuid?type=person&freetext={}", encode(&format!("patient_id:{shortcode}")));
+        let path = format!(
+            "/api/v1/contact/uuid?type=person&freetext={}",
+            encode(&format!("patient_id:{shortcode}"))
+        );
         let page = self.get(&path).await?.unwrap_or_default();
         let mut people = Vec::new();
         for uuid in strings(&page["data"]) {
@@ -160,18 +176,28 @@ impl Cht for ChtApi {
 
 /// A page for people, or a redirect to one, is not the API's answer: it is starting, or we are not let in.
 fn checked(answer: Answer) -> Result<Answer, Failure> {
-    let html = answer.headers.get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
+    let html =
+        answer.headers.get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
     if answer.status.is_redirection() {
-        return Err(Failure { kind: FailureKind::Unauthorised, message: "CHT sent us to its login page: check cht.username and cht.password".into() });
+        return Err(Failure {
+            kind: FailureKind::Unauthorised,
+            message: "CHT sent us to its login page: check cht.username and cht.password".into(),
+        });
     }
     if html && answer.status.is_success() {
         return Err(Failure::transient("CHT is starting"));
     }
     if answer.status.as_u16() == 401 {
-        return Err(Failure { kind: FailureKind::Unauthorised, message: "CHT refused our credentials: check cht.username and cht.password".into() });
+        return Err(Failure {
+            kind: FailureKind::Unauthorised,
+            message: "CHT refused our credentials: check cht.username and cht.password".into(),
+        });
     }
     if answer.status.as_u16() == 403 {
-        return Err(Failure::permanent(format!("CHT: {}; give its user the permissions in mediator-config/cht", answer.words())));
+        return Err(Failure::permanent(format!(
+            "CHT: {}; give its user the permissions in mediator-config/cht",
+            answer.words()
+        )));
     }
     Ok(answer)
 }

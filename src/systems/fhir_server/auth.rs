@@ -55,7 +55,10 @@ impl Auth {
 }
 
 /// RFC 6749, 4.4. Renewed a little before it ends.
-async fn fetch(settings: &config::OAuth2, http: &reqwest::Client) -> Result<(SecretString, Instant), Failure> {
+async fn fetch(
+    settings: &config::OAuth2,
+    http: &reqwest::Client,
+) -> Result<(SecretString, Instant), Failure> {
     let secret = settings.client_secret.as_ref().map(|s| s.expose_secret().to_string()).unwrap_or_default();
     let mut form = vec![("grant_type", "client_credentials")];
     if !settings.scope.is_empty() {
@@ -67,10 +70,16 @@ async fn fetch(settings: &config::OAuth2, http: &reqwest::Client) -> Result<(Sec
     match json["access_token"].as_str() {
         Some(token) if answer.status.is_success() => {
             let lives = json["expires_in"].as_u64().unwrap_or(300);
-            Ok((SecretString::from(token), Instant::now() + Duration::from_secs(lives.saturating_sub(30).max(1))))
+            Ok((
+                SecretString::from(token),
+                Instant::now() + Duration::from_secs(lives.saturating_sub(30).max(1)),
+            ))
         }
         _ => match answer.status.as_u16() {
-            400 | 401 | 403 => Err(Failure { kind: FailureKind::Unauthorised, message: format!("the token server answered {}", answer.status) }),
+            400 | 401 | 403 => Err(Failure {
+                kind: FailureKind::Unauthorised,
+                message: format!("the token server answered {}", answer.status),
+            }),
             _ => Err(Failure::transient(format!("the token server answered {}", answer.status))),
         },
     }

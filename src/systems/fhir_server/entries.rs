@@ -28,7 +28,9 @@ pub(super) fn planned(entry: &Entry, existing: Option<&Value>) -> Planned {
             }
             Planned::Update(reference.clone(), with_id(body, &reference))
         }
-        (None, _, Target::Id(reference)) => Planned::Update(reference.clone(), with_id(entry.resource.clone(), reference)),
+        (None, _, Target::Id(reference)) => {
+            Planned::Update(reference.clone(), with_id(entry.resource.clone(), reference))
+        }
         (None, _, _) => Planned::Create(entry.resource.clone()),
     }
 }
@@ -109,7 +111,8 @@ pub(super) fn transaction(entries: &[Entry], existing: &[Option<Value>]) -> (Val
             Planned::Create(body) => {
                 let mut request = json!({"method": "POST", "url": kind});
                 if let Target::Identifier(identifier) = &entry.target {
-                    request["ifNoneExist"] = json!(format!("identifier={}", query_value(&identifier.token())));
+                    request["ifNoneExist"] =
+                        json!(format!("identifier={}", query_value(&identifier.token())));
                 }
                 (body, request)
             }
@@ -150,7 +153,10 @@ pub(super) fn ids_of(bundle: &Value, answer: &Value) -> ServerIds {
     asked
         .zip(told)
         .filter_map(|(asked, told)| {
-            let reference = reference_in(told["response"]["location"].as_str()?, asked["resource"]["resourceType"].as_str()?)?;
+            let reference = reference_in(
+                told["response"]["location"].as_str()?,
+                asked["resource"]["resourceType"].as_str()?,
+            )?;
             Some((asked["fullUrl"].as_str()?.to_string(), reference))
         })
         .collect()
@@ -164,7 +170,8 @@ fn reference_in(location: &str, kind: &str) -> Option<String> {
 }
 
 pub(super) fn reference_of(kind: &str, path: &str, answer: &Answer) -> Option<String> {
-    let location = answer.headers.get(LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| reference_in(l, kind));
+    let location =
+        answer.headers.get(LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| reference_in(l, kind));
     let body = || answer.json().and_then(|json| Some(format!("{kind}/{}", json["id"].as_str()?)));
     location.or_else(body).or_else(|| path.contains('/').then(|| path.to_string()))
 }
@@ -213,7 +220,8 @@ mod tests {
         let mut visit = entry(Write::Replace);
         visit.full_url = "urn:uuid:e".into();
         visit.resource = json!({"resourceType": "Encounter", "subject": {"reference": "urn:uuid:p"}});
-        let (bundle, ids) = transaction(&[entry(Write::Merge { keep: vec![] }), visit], &[Some(theirs), None]);
+        let (bundle, ids) =
+            transaction(&[entry(Write::Merge { keep: vec![] }), visit], &[Some(theirs), None]);
         assert_eq!(bundle["entry"][0]["request"]["url"], "Patient/7");
         assert_eq!(bundle["entry"][0]["request"]["ifMatch"], "W/\"3\"");
         assert_eq!(bundle["entry"][1]["resource"]["subject"]["reference"], "Patient/7");
@@ -241,8 +249,14 @@ mod tests {
     #[test]
     fn pages_elsewhere_are_not_followed() {
         let page = |url: &str| json!({"link": [{"relation": "next", "url": url}]});
-        assert_eq!(next_page(&page("http://h/fhir?_getpages=1"), "http://h/fhir"), Some("?_getpages=1".into()));
-        assert_eq!(next_page(&page("http://proxy/fhir?_getpages=1"), "http://h/fhir"), Some("?_getpages=1".into()));
+        assert_eq!(
+            next_page(&page("http://h/fhir?_getpages=1"), "http://h/fhir"),
+            Some("?_getpages=1".into())
+        );
+        assert_eq!(
+            next_page(&page("http://proxy/fhir?_getpages=1"), "http://h/fhir"),
+            Some("?_getpages=1".into())
+        );
         assert_eq!(next_page(&page("http://evil/other?x=1"), "http://h/fhir"), None);
     }
 }

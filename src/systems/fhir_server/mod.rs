@@ -38,7 +38,9 @@ impl FhirApi {
         let success_body = settings
             .success_body
             .iter()
-            .map(|(pointer, value)| Ok((pointer.clone(), serde_json::to_value(value).map_err(|e| e.to_string())?)))
+            .map(|(pointer, value)| {
+                Ok((pointer.clone(), serde_json::to_value(value).map_err(|e| e.to_string())?))
+            })
             .collect::<Result<_, String>>()?;
         Ok(Self {
             name: name.to_string(),
@@ -57,7 +59,12 @@ impl FhirApi {
             true => self.base.clone(),
             false => format!("{}/{path}", self.base),
         };
-        let request = self.http.request(method, url).header(header::ACCEPT, FHIR_JSON);
+        // Servers keep answers of searches for a while; ours must be of this moment.
+        let request = self
+            .http
+            .request(method, url)
+            .header(header::ACCEPT, FHIR_JSON)
+            .header(header::CACHE_CONTROL, "no-cache");
         self.auth.apply(request).await
     }
 
@@ -81,8 +88,12 @@ impl FhirApi {
         let json = answer.json().unwrap_or_default();
         let unlike = self.success_body.iter().find(|(pointer, value)| json.pointer(pointer) != Some(value));
         if let Some((pointer, _)) = unlike {
-            return Err(Failure::permanent(format!("{} answered {} but {pointer} is not what success looks like: {}",
-                self.name, answer.status, answer.words())));
+            return Err(Failure::permanent(format!(
+                "{} answered {} but {pointer} is not what success looks like: {}",
+                self.name,
+                answer.status,
+                answer.words()
+            )));
         }
         Ok(())
     }
@@ -91,7 +102,10 @@ impl FhirApi {
     fn failure(&self, answer: &Answer) -> Failure {
         let failure = answer.failure(&self.name);
         match answer.status.as_u16() {
-            412 => Failure { kind: FailureKind::Permanent, message: format!("{}; two resources there have the same identifier", failure.message) },
+            412 => Failure {
+                kind: FailureKind::Permanent,
+                message: format!("{}; two resources there have the same identifier", failure.message),
+            },
             _ => failure,
         }
     }
@@ -101,8 +115,10 @@ impl FhirApi {
         let mut found = self.search(kind, &[("identifier", &identifier.token())]).await?;
         match found.len() {
             0 | 1 => Ok(found.pop()),
-            n => Err(Failure::permanent(format!("{} has {n} {kind} resources with the same identifier of {}; merge them there, then rerun",
-                self.name, identifier.system))),
+            n => Err(Failure::permanent(format!(
+                "{} has {n} {kind} resources with the same identifier of {}; merge them there, then rerun",
+                self.name, identifier.system
+            ))),
         }
     }
 
@@ -112,7 +128,9 @@ impl FhirApi {
         for entry in entries {
             all.push(match (&entry.target, &entry.write) {
                 (Target::Id(reference), Write::Merge { .. }) => self.read(reference).await?,
-                (Target::Identifier(identifier), _) => self.by_identifier(entry.resource_type(), identifier).await?,
+                (Target::Identifier(identifier), _) => {
+                    self.by_identifier(entry.resource_type(), identifier).await?
+                }
                 _ => None,
             });
         }
@@ -141,7 +159,12 @@ impl FhirApi {
         Ok(ids)
     }
 
-    async fn write_one(&self, entry: &Entry, existing: Option<&Value>, ids: &ServerIds) -> Result<String, Failure> {
+    async fn write_one(
+        &self,
+        entry: &Entry,
+        existing: Option<&Value>,
+        ids: &ServerIds,
+    ) -> Result<String, Failure> {
         let kind = entry.resource_type();
         let (method, path, body) = match entries::planned(entry, existing) {
             entries::Planned::Nothing(reference) => return Ok(reference),
@@ -151,15 +174,17 @@ impl FhirApi {
         let body = entries::with_references(body, ids);
         let mut request = self.request(method.clone(), &path).await?;
         if let (Target::Identifier(identifier), true) = (&entry.target, method == Method::POST) {
-            request = request.header("If-None-Exist", format!("identifier={}", query_value(&identifier.token())));
+            request =
+                request.header("If-None-Exist", format!("identifier={}", query_value(&identifier.token())));
         }
         if let Some(version) = existing.and_then(|e| e["meta"]["versionId"].as_str()) {
             request = request.header(header::IF_MATCH, format!("W/\"{version}\""));
         }
         let answer = self.send(request, Some(&body)).await?;
         self.succeeded(&answer).map_err(|failure| conflict_is_transient(failure, &answer))?;
-        entries::reference_of(kind, &path, &answer)
-            .ok_or_else(|| Failure::permanent(format!("{} did not say which id it gave the {kind}", self.name)))
+        entries::reference_of(kind, &path, &answer).ok_or_else(|| {
+            Failure::permanent(format!("{} did not say which id it gave the {kind}", self.name))
+        })
     }
 
     fn lock_of(&self, key: String) -> Arc<tokio::sync::Mutex<()>> {
@@ -220,7 +245,8 @@ impl FhirServer for FhirApi {
     }
 
     async fn search(&self, kind: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Failure> {
-        let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={}", query_value(value))).collect();
+        let query: Vec<String> =
+            query.iter().map(|(key, value)| format!("{key}={}", query_value(value))).collect();
         let mut path = format!("{kind}?{}", query.join("&"));
         let mut found = Vec::new();
         for _ in 0..MAX_PAGES {
@@ -228,9 +254,16 @@ impl FhirServer for FhirApi {
             if answer.status.as_u16() != 200 {
                 return Err(self.failure(&answer));
             }
-            let page = answer.json().ok_or_else(|| Failure::transient(format!("{} answered a search with something that is not JSON", self.name)))?;
+            let page = answer.json().ok_or_else(|| {
+                Failure::transient(format!("{} answered a search with something that is not JSON", self.name))
+            })?;
             let matches = page["entry"].as_array().into_iter().flatten();
-            found.extend(matches.filter(|e| e["search"]["mode"] != "outcome").map(|e| e["resource"].clone()).filter(|r| r["resourceType"] == kind));
+            found.extend(
+                matches
+                    .filter(|e| e["search"]["mode"] != "outcome")
+                    .map(|e| e["resource"].clone())
+                    .filter(|r| r["resourceType"] == kind),
+            );
             match entries::next_page(&page, &self.base) {
                 Some(next) => path = next,
                 None => return Ok(found),
