@@ -232,8 +232,15 @@ fn nearest(unknown: &str, known: &[&str]) -> String {
 
 /// `invalid type: string "abc", expected u64` without what was found: it may be a secret.
 fn without_value(message: &str) -> String {
-    let quoted: String =
+    let mut quoted: String =
         message.split('"').enumerate().map(|(i, part)| if i % 2 == 1 { "…" } else { part }).collect();
+    for kind in ["integer", "floating point", "boolean"] {
+        if let Some((before, rest)) = quoted.split_once(&format!("{kind} `"))
+            && let Some((_, after)) = rest.split_once('`')
+        {
+            quoted = format!("{before}another kind of value{after}");
+        }
+    }
     quoted
         .replace("invalid type: ", "found ")
         .replace("invalid value: ", "found ")
