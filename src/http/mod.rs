@@ -10,6 +10,7 @@ mod request;
 pub mod server;
 
 use crate::config;
+pub use json::parse as parse_json;
 use crate::domain::message::Route;
 use crate::flow::corridor::{Corridor, Message};
 use crate::flow::ports::{Accepted, JournalError, Millis};
