@@ -6,4 +6,5 @@ pub mod failpoint;
 pub mod flow;
 pub mod identity;
 pub mod journal;
+pub mod standins;
 pub mod translate;
