@@ -6,7 +6,7 @@
 pub mod callback;
 pub mod cht;
 pub mod faults;
-// pub mod fhir;
+pub mod fhir;
 mod server;
 
 use base64::Engine;
