@@ -13,7 +13,7 @@ COPY --from=build --chown=nonroot:nonroot /journal /var/lib/cht-fhir-mediator
 VOLUME /var/lib/cht-fhir-mediator
 WORKDIR /var/lib/cht-fhir-mediator
 USER nonroot
-EXPOSE 8080
+EXPOSE 3410
 # No HEALTHCHECK here: the image has no shell and no curl. Let the orchestrator ask the mediator's
 # health address.
 ENTRYPOINT ["/usr/local/bin/cht-fhir-mediator"]

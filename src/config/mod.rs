@@ -1,6 +1,13 @@
 //! Settings: what they are. `load` says where they come from.
 //!
 //! The defaults and their reasons stand in `mediator-config/mediator.toml`, which is compiled in.
+mod check;
+mod load;
+mod secrets;
+
+pub use check::warnings;
+pub use load::{ConfigError, DEFAULTS, load};
+
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -34,8 +41,6 @@ pub struct Server {
     pub trust_network: bool,
     /// Routes are served with and without this prefix.
     pub base_path: String,
-    /// Where others reach us, for Location headers and Subscriptions; empty: as the caller wrote it.
-    pub public_url: String,
     pub answer_within_ms: u64,
     pub max_body_bytes: usize,
     pub max_header_bytes: usize,

@@ -128,6 +128,14 @@ impl Settle {
     }
 }
 
+/// Where somebody who waits for a transaction finds it.
+enum Place {
+    Known(Answer),
+    Waits(oneshot::Receiver<Settled>),
+    /// Finished some time ago: the journal has the answer.
+    Gone,
+}
+
 enum Verdict {
     Finished(Option<Answer>),
     Parked(Millis),
@@ -193,20 +201,14 @@ impl Corridor {
     /// Waits until the transaction is finished, or it is clear that it will not be by `deadline`.
     pub async fn wait(&self, head: &Head, deadline: Millis) -> Option<Answer> {
         loop {
-            let (tell, told) = oneshot::channel();
-            {
-                let mut settle = self.settle();
-                if let Some(answer) = settle.recent.get(&head.id) {
-                    return Some(answer.clone());
-                }
-                if self.inner.traffic.schedule().contains(head.seq) {
-                    settle.waiters.entry(head.id.clone()).or_default().push(tell);
-                } else {
-                    drop(settle);
+            let told = match self.subscribe(head) {
+                Place::Known(answer) => return Some(answer),
+                Place::Waits(told) => told,
+                Place::Gone => {
                     let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
                     return found.answer;
                 }
-            }
+            };
             let left = Duration::from_millis((deadline - self.inner.clock.now()).max(0) as u64);
             match tokio::time::timeout(left, told).await {
                 Ok(Ok(Settled::Finished(answer))) => return Some(answer),
@@ -214,6 +216,24 @@ impl Corridor {
                 _ => return None,
             }
         }
+    }
+
+    fn subscribe(&self, head: &Head) -> Place {
+        let mut settle = self.settle();
+        if let Some(answer) = settle.recent.get(&head.id) {
+            return Place::Known(answer.clone());
+        }
+        if !self.inner.traffic.schedule().contains(head.seq) {
+            return Place::Gone;
+        }
+        let (tell, told) = oneshot::channel();
+        settle.waiters.entry(head.id.clone()).or_default().push(tell);
+        Place::Waits(told)
+    }
+
+    /// Whether the transaction has to wait for another about the same patient or request.
+    pub fn is_behind(&self, head: &Head) -> bool {
+        self.inner.traffic.schedule().is_behind(head.seq)
     }
 
     pub fn journal(&self) -> &Arc<dyn Journal> {
@@ -294,28 +314,21 @@ impl Corridor {
 
     async fn run(&self, seq: i64, id: String) {
         let verdict = self.carry(&id).await;
+        // Told before it leaves the schedule: whoever asks in between still finds it there.
+        match &verdict {
+            Verdict::Finished(Some(answer)) => self.settle().finish(&id, answer.clone()),
+            Verdict::Finished(None) => self.settle().tell(&id, &Settled::Parked(Millis::MAX)),
+            Verdict::Parked(until) => self.settle().tell(&id, &Settled::Parked(*until)),
+            Verdict::Busy => {}
+        }
         let mut schedule = self.inner.traffic.schedule();
         schedule.stopped();
         match verdict {
-            Verdict::Finished(answer) => {
-                schedule.remove(seq);
-                drop(schedule);
-                let mut settle = self.settle();
-                match answer {
-                    Some(answer) => settle.finish(&id, answer),
-                    None => settle.tell(&id, &Settled::Parked(Millis::MAX)),
-                }
-            }
-            Verdict::Parked(until) => {
-                schedule.park(seq, until);
-                drop(schedule);
-                self.settle().tell(&id, &Settled::Parked(until));
-            }
-            Verdict::Busy => {
-                schedule.set_busy(seq);
-                drop(schedule);
-            }
+            Verdict::Finished(_) => schedule.remove(seq),
+            Verdict::Parked(until) => schedule.park(seq, until),
+            Verdict::Busy => schedule.set_busy(seq),
         }
+        drop(schedule);
         self.pump();
     }
 

@@ -256,6 +256,11 @@ impl Schedule {
         self.gates.iter()
     }
 
+    /// Behind another about the same subject.
+    pub fn is_behind(&self, seq: i64) -> bool {
+        self.places.get(&seq).is_some_and(|place| place.state == State::Behind)
+    }
+
     pub fn contains(&self, seq: i64) -> bool {
         self.places.contains_key(&seq)
     }

@@ -1,0 +1,95 @@
+//! What operators ask over HTTP. The command line asks the journal itself.
+use super::Door;
+use super::reply::{Reader, json_response, refusal};
+use crate::config::Role;
+use crate::domain::plan::Status;
+use crate::flow::ports::{Action, Filter, Transaction};
+use axum::extract::{Path, Query, Request, State};
+use axum::response::Response;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+const EVERYBODY: &[Role] = &[Role::Admin, Role::Fhir, Role::Push];
+
+/// `?status=failed&route=/cht/push&limit=100`
+pub(super) async fn list(
+    State(door): State<Door>,
+    Query(query): Query<HashMap<String, String>>,
+    request: Request,
+) -> Response {
+    if let Err(refused) = door.open(request, Reader::Plain, &[Role::Admin]).await {
+        return *refused;
+    }
+    let status = query.get("status").map(|text| Status::parse(text));
+    if status == Some(None) {
+        return refusal(
+            Reader::Plain,
+            400,
+            "invalid",
+            "",
+            "status is open, delivered, failed, ignored or cancelled",
+        );
+    }
+    let limit = query.get("limit").and_then(|n| n.parse().ok()).unwrap_or(100);
+    let filter = Filter { status: status.flatten(), route: query.get("route").cloned(), limit: Some(limit) };
+    match door.corridor().journal().list(filter).await {
+        Ok(rows) => json_response(Reader::Plain, 200, &json!({"transactions": rows})),
+        Err(error) => refusal(Reader::Plain, 503, "transient", "", &error.to_string()),
+    }
+}
+
+/// How a transaction stands. Who sent it may ask; what it said is not shown.
+pub(super) async fn show(State(door): State<Door>, Path(id): Path<String>, request: Request) -> Response {
+    let opened = match door.open(request, Reader::Plain, EVERYBODY).await {
+        Ok(opened) => opened,
+        Err(refused) => return *refused,
+    };
+    match door.corridor().journal().transaction(&id).await {
+        Ok(Some(t)) if t.client == opened.caller.id || opened.caller.may(Role::Admin) => {
+            json_response(Reader::Plain, 200, &shown(&t))
+        }
+        Ok(_) => refusal(Reader::Plain, 404, "not-found", "", "there is no such transaction"),
+        Err(error) => refusal(Reader::Plain, 503, "transient", "", &error.to_string()),
+    }
+}
+
+fn shown(transaction: &Transaction) -> Value {
+    let empty = Vec::new();
+    let plan = transaction.plan.as_ref();
+    let steps: Vec<Value> = plan
+        .map_or(&empty, |plan| &plan.steps)
+        .iter()
+        .zip(&transaction.progress)
+        .map(|(step, progress)| {
+            json!({"destination": step.destination, "status": progress.status, "attempts": progress.attempts,
+                "error": progress.error, "ids": progress.ids.values().collect::<Vec<_>>()})
+        })
+        .collect();
+    json!({"id": transaction.head.id, "route": transaction.route, "client": transaction.client,
+        "received": rfc3339(transaction.received), "status": transaction.head.status,
+        "attempts": transaction.attempts, "mapping": transaction.mapping, "error": transaction.error, "steps": steps,
+        "answer": transaction.answer.as_ref().map(|a| json!({"status": a.status, "body": a.body}))})
+}
+
+fn rfc3339(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).map(|t| t.to_string()).unwrap_or_default()
+}
+
+pub(super) async fn rerun(State(door): State<Door>, Path(id): Path<String>, request: Request) -> Response {
+    change(&door, &id, Action::Rerun, request).await
+}
+
+pub(super) async fn cancel(State(door): State<Door>, Path(id): Path<String>, request: Request) -> Response {
+    change(&door, &id, Action::Cancel, request).await
+}
+
+async fn change(door: &Door, id: &str, action: Action, request: Request) -> Response {
+    if let Err(refused) = door.open(request, Reader::Plain, &[Role::Admin]).await {
+        return *refused;
+    }
+    match door.corridor().change(id, action).await {
+        Ok(Ok(head)) => json_response(Reader::Plain, 200, &json!({"id": head.id, "status": head.status})),
+        Ok(Err(why)) => refusal(Reader::Plain, 409, "conflict", "", &why),
+        Err(error) => refusal(Reader::Plain, 503, "transient", "", &error.to_string()),
+    }
+}

@@ -1,0 +1,302 @@
+//! What EMRs and FHIR servers send: resources, Bundles, and follow-up requests.
+use super::Door;
+use super::reply::{self, Reader, refusal};
+use super::request::Read;
+use crate::config::Role;
+use crate::domain::message::Route;
+use crate::flow::ports::Accepted;
+use crate::translate::{Refusal, check_fhir};
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+const ROLES: &[Role] = &[Role::Fhir];
+
+/// Types that come in, and what is made of them.
+pub const TYPES: &[&str] = &[
+    "Patient",
+    "ServiceRequest",
+    "Task",
+    "Organization",
+    "Endpoint",
+    "Encounter",
+    "Observation",
+    "Practitioner",
+    "PractitionerRole",
+    "Location",
+];
+
+/// The TypeScript mediator's route for follow-up requests.
+pub(super) async fn service_request(State(door): State<Door>, request: Request) -> Response {
+    let read = match receive(&door, request, &[Role::Fhir, Role::Push]).await {
+        Ok(read) => read,
+        Err(refused) => return *refused,
+    };
+    let mut body = read.body.clone();
+    if let Some(fields) = body.as_object_mut() {
+        fields.entry("resourceType").or_insert(json!("ServiceRequest"));
+    }
+    take(&door, Read { body, ..read }, Route::ServiceRequest, Some("ServiceRequest"), 201).await
+}
+
+pub(super) async fn create(State(door): State<Door>, Path(kind): Path<String>, request: Request) -> Response {
+    match receive(&door, request, ROLES).await {
+        Ok(read) => take(&door, read, Route::Fhir(kind.clone()), Some(&kind), 201).await,
+        Err(refused) => *refused,
+    }
+}
+
+pub(super) async fn update(
+    State(door): State<Door>,
+    Path((kind, id)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    match receive(&door, request, ROLES).await {
+        Ok(read) if read.body["id"].as_str() != Some(&id) => {
+            let path = format!("{kind}.id");
+            refusal(Reader::Fhir, 400, "invalid", &path, "the resource's id is not the one in the address")
+        }
+        Ok(read) => take(&door, read, Route::Fhir(kind.clone()), Some(&kind), 200).await,
+        Err(refused) => *refused,
+    }
+}
+
+/// `PUT /fhir/{Type}?identifier=system|value`.
+pub(super) async fn update_by_identifier(
+    State(door): State<Door>,
+    Path(kind): Path<String>,
+    request: Request,
+) -> Response {
+    let query: Vec<(String, String)> =
+        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
+    let mut read = match receive(&door, request, ROLES).await {
+        Ok(read) => read,
+        Err(refused) => return *refused,
+    };
+    let [(name, token)] = query.as_slice() else {
+        return refusal(
+            Reader::Fhir,
+            400,
+            "invalid",
+            "",
+            "a conditional update takes ?identifier=system|value",
+        );
+    };
+    let (system, value) = token.split_once('|').unwrap_or(("", token));
+    if name != "identifier" || value.is_empty() {
+        return refusal(
+            Reader::Fhir,
+            400,
+            "not-supported",
+            "",
+            "a conditional update takes ?identifier=system|value",
+        );
+    }
+    put_first(&mut read.body, system, value);
+    take(&door, read, Route::Fhir(kind.clone()), Some(&kind), 200).await
+}
+
+/// The identifier that the caller goes by is the one that counts.
+fn put_first(resource: &mut Value, system: &str, value: &str) {
+    let mut all = resource["identifier"].as_array().cloned().unwrap_or_default();
+    let wanted = |i: &Value| i["value"] == value && i["system"].as_str().unwrap_or_default() == system;
+    let first = match all.iter().position(wanted) {
+        Some(at) => all.remove(at),
+        None if system.is_empty() => json!({"value": value}),
+        None => json!({"system": system, "value": value}),
+    };
+    all.insert(0, first);
+    resource["identifier"] = json!(all);
+}
+
+/// A transaction, message or collection is one act; a batch is as many as it has entries.
+pub(super) async fn bundle(State(door): State<Door>, request: Request) -> Response {
+    let read = match receive(&door, request, ROLES).await {
+        Ok(read) => read,
+        Err(refused) => return *refused,
+    };
+    let is_batch = read.body["resourceType"] == "Bundle" && read.body["type"] == "batch";
+    match is_batch {
+        true => batch(&door, read).await,
+        false => take(&door, read, Route::Fhir(String::new()), Some("Bundle"), 200).await,
+    }
+}
+
+async fn receive(door: &Door, request: Request, roles: &[Role]) -> Result<Read, Box<Response>> {
+    door.open(request, Reader::Fhir, roles).await?.read(door.0.limits).await
+}
+
+async fn take(door: &Door, read: Read, route: Route, kind: Option<&str>, created: u16) -> Response {
+    if let Some(kind) = kind
+        && kind != "Bundle"
+        && !TYPES.contains(&kind)
+    {
+        let text = format!("{kind} is not taken; these are: {}", TYPES.join(", "));
+        return refusal(Reader::Fhir, 404, "not-supported", "", &text);
+    }
+    let found = check_fhir(kind, &read.body);
+    if !found.is_empty() {
+        return reply::problems(400, &found);
+    }
+    let caller = read.caller.clone();
+    let bytes = read.body.to_string().into_bytes();
+    let message = door.message(&caller, route, Read { bytes, ..read });
+    door.take(message, created).await
+}
+
+/// Each entry is a transaction of its own and answered by itself; one bad entry spoils no other.
+async fn batch(door: &Door, read: Read) -> Response {
+    let entries = read.body["entry"].as_array().cloned().unwrap_or_default();
+    let mut answers: Vec<Value> = vec![Value::Null; entries.len()];
+    let mut messages = Vec::new();
+    let mut places = Vec::new();
+    for (i, entry) in entries.into_iter().enumerate() {
+        match entry_message(door, &read, i, &entry) {
+            Ok(message) => {
+                messages.push(message);
+                places.push(i);
+            }
+            Err(problems) => answers[i] = entry_answer(400, reply::outcome_of(&problems), None),
+        }
+    }
+    let deadline = door.deadline();
+    let accepted = match door.corridor().accept(messages).await {
+        Ok(accepted) => accepted,
+        Err(error) => return door.unsafe_now(Reader::Fhir, &error),
+    };
+    for (place, accepted) in places.into_iter().zip(accepted) {
+        answers[place] = entry_outcome(door, &accepted, deadline).await;
+    }
+    let body = json!({"resourceType": "Bundle", "type": "batch-response", "entry": answers});
+    reply::json_response(Reader::Fhir, 200, &body)
+}
+
+fn entry_message(
+    door: &Door,
+    read: &Read,
+    index: usize,
+    entry: &Value,
+) -> Result<crate::flow::corridor::Message, Vec<Refusal>> {
+    let mut resource = entry["resource"].clone();
+    let kind = resource["resourceType"].as_str().unwrap_or_default().to_string();
+    let at = |problem: Refusal| {
+        let rest = problem.path.split_once('.').map(|(_, rest)| format!(".{rest}")).unwrap_or_default();
+        Refusal { path: format!("Bundle.entry[{index}].resource{rest}"), ..problem }
+    };
+    if !TYPES.contains(&kind.as_str()) {
+        let message = format!("only these types are taken: {}", TYPES.join(", "));
+        return Err(vec![at(Refusal { path: String::new(), code: "not-supported", message })]);
+    }
+    let method = entry["request"]["method"].as_str().unwrap_or_default();
+    if !matches!(method, "POST" | "PUT") {
+        let message = "a batch entry is a POST or a PUT".to_string();
+        let path = format!("Bundle.entry[{index}].request.method");
+        return Err(vec![Refusal { path, code: "not-supported", message }]);
+    }
+    let problems = check_fhir(Some(&kind), &resource);
+    if !problems.is_empty() {
+        return Err(problems.into_iter().map(at).collect());
+    }
+    if let Some((_, query)) = entry["request"]["url"].as_str().and_then(|url| url.split_once("?identifier="))
+    {
+        let token: String = url::form_urlencoded::parse(format!("i={query}").as_bytes())
+            .map(|(_, v)| v.into_owned())
+            .collect();
+        let (system, value) = token.split_once('|').unwrap_or(("", &token));
+        put_first(&mut resource, system, value);
+    }
+    let read = Read {
+        caller: read.caller.clone(),
+        parts: hyper::Request::new(()).into_parts().0,
+        bytes: resource.to_string().into_bytes(),
+        body: resource,
+    };
+    let caller = read.caller.clone();
+    Ok(door.message(&caller, Route::Fhir(kind), read))
+}
+
+async fn entry_outcome(door: &Door, accepted: &Accepted, deadline: i64) -> Value {
+    let head = accepted.head();
+    match door.corridor().wait(head, deadline).await {
+        Some(answer) if answer.status < 300 => entry_answer(answer.status, Value::Null, answer.location),
+        Some(answer) => entry_answer(answer.status, answer.body, None),
+        None => entry_answer(202, Value::Null, Some(format!("/transactions/{}", head.id))),
+    }
+}
+
+fn entry_answer(status: u16, outcome: Value, location: Option<String>) -> Value {
+    let reason =
+        hyper::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default();
+    let mut response = json!({"status": format!("{status} {reason}")});
+    if !outcome.is_null() {
+        response["outcome"] = outcome;
+    }
+    if let Some(location) = location {
+        response["location"] = json!(location);
+    }
+    json!({"response": response})
+}
+
+/// A request that was sent to us, with how far it is.
+async fn read_one(door: &Door, kind: &str, id: &str) -> Option<Value> {
+    let journal = door.corridor().journal();
+    let mut found = journal.follow_ups_named(id).await.ok()?;
+    if found.is_empty()
+        && let Ok(Some(transaction)) = journal.transaction(id).await
+    {
+        let resource =
+            transaction.plan.and_then(|plan| plan.parts.into_iter().next()).and_then(|part| part.resource)?;
+        let name = resource["identifier"][0]["value"].as_str().map(String::from)?;
+        found = journal.follow_ups_named(&name).await.ok()?;
+    }
+    let follow_up = found.into_iter().find(|f| f.resource["resourceType"] == kind)?;
+    let mut resource = follow_up.resource;
+    let status = match kind {
+        "Task" => follow_up.state.task_status(),
+        _ => follow_up.state.request_status(),
+    };
+    resource["status"] = json!(status);
+    resource["id"] = json!(id);
+    Some(resource)
+}
+
+pub(super) async fn read(
+    State(door): State<Door>,
+    Path((kind, id)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    if let Err(refused) = door.open(request, Reader::Fhir, ROLES).await {
+        return *refused;
+    }
+    match read_one(&door, &kind, &id).await {
+        Some(resource) => reply::json_response(Reader::Fhir, 200, &resource),
+        None => {
+            refusal(Reader::Fhir, 404, "not-found", "", "only requests that were sent here can be read here")
+        }
+    }
+}
+
+/// <https://hl7.org/fhir/R4/capabilitystatement.html>
+pub(super) async fn metadata() -> Response {
+    let resources: Vec<Value> = TYPES
+        .iter()
+        .map(|kind| {
+            let mut interactions = vec![json!({"code": "create"}), json!({"code": "update"})];
+            if matches!(*kind, "ServiceRequest" | "Task") {
+                interactions.push(json!({"code": "read"}));
+            }
+            json!({"type": kind, "interaction": interactions, "conditionalCreate": true, "conditionalUpdate": true})
+        })
+        .collect();
+    let body = json!({
+        "resourceType": "CapabilityStatement", "status": "active", "date": "2026-11-24", "kind": "instance",
+        "software": {"name": "cht-fhir-mediator", "version": env!("CARGO_PKG_VERSION")},
+        "implementation": {"description": "Mediator between the Community Health Toolkit and FHIR systems"},
+        "fhirVersion": "4.0.1", "format": ["application/fhir+json", "json"],
+        "rest": [{"mode": "server", "security": {"description": "Basic or Bearer, as configured in `clients`"},
+            "resource": resources, "interaction": [{"code": "transaction"}, {"code": "batch"}]}]
+    });
+    reply::json_response(Reader::Fhir, 200, &body)
+}

@@ -1,0 +1,107 @@
+//! Reads a body as JSON, strictly: a key that stands twice means something else to every reader.
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// `Err` says what is wrong and where, in words without the body's content.
+pub fn parse(bytes: &[u8]) -> Result<Value, String> {
+    if let Err(error) = std::str::from_utf8(bytes) {
+        return Err(format!("the body is not UTF-8 (at byte {})", error.valid_up_to()));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    value.map_err(|error| without_quotes(&error.to_string()))
+}
+
+/// serde's messages may quote what they found.
+fn without_quotes(message: &str) -> String {
+    message.split('`').enumerate().map(|(i, part)| if i % 2 == 1 { "…" } else { part }).collect()
+}
+
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(item) = items.next_element_seed(Strict)? {
+            all.push(item);
+        }
+        Ok(Value::Array(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut all = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let value = entries.next_value_seed(Strict)?;
+            if all.insert(key, value).is_some() {
+                return Err(A::Error::custom("a key stands twice in one object"));
+            }
+        }
+        Ok(Value::Object(all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn what_it_takes() {
+        let text = r#"{"a":[1,-2,3.5,true,null,"x"],"b":{}}"#;
+        assert_eq!(parse(text.as_bytes()).map(|v| v.to_string()), Ok(text.to_string()));
+    }
+
+    #[test]
+    fn what_it_refuses_and_how() {
+        let deep = "[".repeat(10_000);
+        for (body, words) in [
+            (&br#"{"a":1,"a":2}"#[..], "a key stands twice"),
+            (b"{\"a\":", "EOF"),
+            (b"\xff", "not UTF-8 (at byte 0)"),
+            (b"{} {}", "trailing characters"),
+            (b"", "EOF"),
+            (deep.as_bytes(), "recursion limit"),
+        ] {
+            let error = parse(body).expect_err("refused");
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The HTTP door: who calls, may they, and what they said; then into the corridor.
+mod admin;
+pub mod auth;
+mod fhir;
+mod health;
+mod json;
+mod push;
+mod reply;
+mod request;
+pub mod server;
+
+use crate::config;
+use crate::domain::message::Route;
+use crate::flow::corridor::{Corridor, Message};
+use crate::flow::ports::{Accepted, JournalError, Millis};
+use auth::{Caller, Clients};
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use metrics_exporter_prometheus::PrometheusHandle;
+use reply::{Reader, refusal};
+use request::{Closed, Limits, Opened};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What every handler needs.
+#[derive(Clone)]
+pub struct Door(Arc<Inner>);
+
+struct Inner {
+    corridor: Corridor,
+    clients: Clients,
+    limits: Limits,
+    answer_within: Duration,
+    success_codes: BTreeMap<String, u16>,
+    mappings: Vec<String>,
+    metrics: PrometheusHandle,
+    started: Instant,
+}
+
+impl Door {
+    pub fn new(
+        settings: &config::Server,
+        corridor: Corridor,
+        clients: Clients,
+        mappings: Vec<String>,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            corridor,
+            clients,
+            limits: Limits {
+                max_body_bytes: settings.max_body_bytes,
+                read_timeout: Duration::from_millis(settings.read_timeout_ms),
+            },
+            answer_within: Duration::from_millis(settings.answer_within_ms),
+            success_codes: settings.success_codes.clone(),
+            mappings,
+            metrics,
+            started: Instant::now(),
+        }))
+    }
+
+    /// The routes, as a contents page. All but `/` are there under `base_path` too.
+    pub fn router(self, base_path: &str) -> Router {
+        let routes = Router::new()
+            .route("/patient", post(push::drop_in))
+            .route("/encounter", post(push::drop_in))
+            .route("/organization", post(push::drop_in))
+            .route("/endpoint", post(push::drop_in))
+            .route("/cht/patient", post(push::cht))
+            .route("/cht/patient_ids", post(push::cht))
+            .route("/cht/encounter", post(push::cht))
+            .route("/cht/push", post(push::cht))
+            .route("/cht/push/{name}", post(push::cht))
+            // By these paths deployments that push whole documents tell their kinds apart.
+            .route("/cht/person", post(push::cht))
+            .route("/cht/place", post(push::cht))
+            .route("/cht/report", post(push::cht))
+            .route("/service-request", post(fhir::service_request))
+            .route("/fhir", post(fhir::bundle))
+            .route("/fhir/", post(fhir::bundle))
+            .route("/fhir/metadata", get(fhir::metadata))
+            .route("/fhir/{kind}", post(fhir::create).put(fhir::update_by_identifier))
+            .route("/fhir/{kind}/{id}", put(fhir::update).get(fhir::read))
+            .route("/transactions", get(admin::list))
+            .route("/transactions/{id}", get(admin::show))
+            .route("/transactions/{id}/rerun", post(admin::rerun))
+            .route("/transactions/{id}/cancel", post(admin::cancel))
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready))
+            .route("/metrics", get(health::metrics))
+            .fallback(nothing_here)
+            .method_not_allowed_fallback(wrong_method);
+        let router = routes.clone().route("/", get(health::status));
+        let router = match base_path.trim_end_matches('/') {
+            "" => router,
+            base => router.nest(base, routes),
+        };
+        router.with_state(self)
+    }
+
+    fn corridor(&self) -> &Corridor {
+        &self.0.corridor
+    }
+
+    /// Lets a request in, if its sender has one of the roles.
+    async fn open(
+        &self,
+        request: Request,
+        reader: Reader,
+        roles: &[config::Role],
+    ) -> Result<Opened, Box<Response>> {
+        Closed::new(request, reader).open(&self.0.clients, roles).await
+    }
+
+    fn deadline(&self) -> Millis {
+        self.0.corridor.now() + self.0.answer_within.as_millis() as Millis
+    }
+
+    /// Journals one message and answers for it, now or where to look.
+    async fn take(&self, message: Message, created: u16) -> Response {
+        let (route, reader) = (message.route.clone(), Reader::of(&message.route));
+        let deadline = self.deadline();
+        let accepted = match self.0.corridor.accept(vec![message]).await {
+            Ok(mut accepted) => accepted.remove(0),
+            Err(error) => return self.unsafe_now(reader, &error),
+        };
+        let head = accepted.head().clone();
+        if matches!(accepted, Accepted::KeyReused(_)) {
+            return refusal(reader, 422, "duplicate", "", "this Idempotency-Key was used for another body");
+        }
+        // CHT gains nothing by waiting behind another message, and CHT may be what that one waits for.
+        if route.is_cht() && self.0.corridor.is_behind(&head) {
+            return reply::accepted(reader, &head.id);
+        }
+        let answer = self.0.corridor.wait(&head, deadline).await;
+        crate::failpoint::reach("answered");
+        match answer {
+            Some(mut answer) => {
+                if answer.status == 201 {
+                    answer.status = created;
+                }
+                if (200..300).contains(&answer.status)
+                    && let Some(code) = self.0.success_codes.get(&route.to_string())
+                {
+                    answer.status = *code;
+                }
+                reply::answered(reader, &answer, &head.id)
+            }
+            None => match self.0.success_codes.get(&route.to_string()) {
+                // A caller that takes one code only takes it for "safe" too.
+                Some(code) => {
+                    let mut response = reply::accepted(reader, &head.id);
+                    *response.status_mut() =
+                        hyper::StatusCode::from_u16(*code).unwrap_or(hyper::StatusCode::ACCEPTED);
+                    response
+                }
+                None => reply::accepted(reader, &head.id),
+            },
+        }
+    }
+
+    /// Not journaled, so not accepted.
+    fn unsafe_now(&self, reader: Reader, error: &JournalError) -> Response {
+        tracing::error!(%error, "a message was not accepted");
+        refusal(reader, 503, "transient", "", "the message cannot be kept safe now; send it again later")
+    }
+
+    fn message(&self, caller: &Caller, route: Route, read: request::Read) -> Message {
+        let key = read.parts.headers.get("idempotency-key").and_then(|k| k.to_str().ok()).map(String::from);
+        Message {
+            route,
+            client: caller.id.clone(),
+            home: caller.destination.clone(),
+            idempotency_key: key,
+            bytes: read.bytes,
+            body: read.body,
+        }
+    }
+}
+
+async fn nothing_here() -> Response {
+    refusal(
+        Reader::Fhir,
+        404,
+        "not-found",
+        "",
+        "there is nothing at this path; see the README's list of routes",
+    )
+}
+
+async fn wrong_method() -> Response {
+    refusal(Reader::Fhir, 405, "not-supported", "", "this method is not served here")
+}

@@ -1,0 +1,78 @@
+//! What CHT's outbound push sends.
+use super::Door;
+use super::reply::{Reader, refusal};
+use crate::config::Role;
+use crate::domain::message::Route;
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+/// Documents and the drop-in `/cht/...` bodies.
+pub(super) async fn cht(State(door): State<Door>, request: Request) -> Response {
+    take(&door, request, &[Role::Push]).await
+}
+
+/// FHIR resources as CHT builds them; EMRs use these routes too.
+pub(super) async fn drop_in(State(door): State<Door>, request: Request) -> Response {
+    take(&door, request, &[Role::Push, Role::Fhir]).await
+}
+
+async fn take(door: &Door, request: Request, roles: &[Role]) -> Response {
+    let path = request.uri().path().to_string();
+    let opened = match door.open(request, Reader::Plain, roles).await {
+        Ok(opened) => opened,
+        Err(refused) => return *refused,
+    };
+    let Some(route) = route_of(&path) else {
+        return refusal(Reader::Plain, 404, "not-found", "", "no such route");
+    };
+    if let Route::ChtPush(Some(name)) = &route
+        && !door.0.mappings.contains(name)
+    {
+        let known = door.0.mappings.join(", ");
+        return refusal(
+            Reader::Plain,
+            404,
+            "not-found",
+            "",
+            &format!("there is no mapping of this name; there are: {known}"),
+        );
+    }
+    match opened.read(door.0.limits).await {
+        Ok(read) => {
+            let caller = read.caller.clone();
+            let message = door.message(&caller, route, read);
+            door.take(message, 201).await
+        }
+        Err(refused) => *refused,
+    }
+}
+
+fn route_of(path: &str) -> Option<Route> {
+    let start = ["/cht/", "/patient", "/encounter", "/organization", "/endpoint"]
+        .iter()
+        .filter_map(|known| path.rfind(known))
+        .min()?;
+    match &path[start..] {
+        "/cht/person" | "/cht/place" | "/cht/report" => Some(Route::ChtPush(None)),
+        other => other.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_path_makes_no_difference() {
+        for (path, route) in [
+            ("/mediator/cht/person", Some(Route::ChtPush(None))),
+            ("/cht/push/referral", Some(Route::ChtPush(Some("referral".into())))),
+            ("/mediator/patient", Some(Route::DropIn("Patient".into()))),
+            ("/cht/patient", Some(Route::ChtPatient)),
+            ("/cht/encounter", Some(Route::ChtEncounter)),
+            ("/else", None),
+        ] {
+            assert_eq!(route_of(path), route, "{path}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Answers, in the shape that the caller expects: FHIR callers an OperationOutcome, CHT plain JSON.
+use crate::domain::message::Route;
+use crate::flow::confirm::operation_outcome;
+use crate::flow::ports::Answer;
+use crate::translate::Refusal;
+use axum::body::Body;
+use axum::response::Response;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use serde_json::{Value, json};
+
+/// Who reads the answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    Fhir,
+    Plain,
+}
+
+impl Reader {
+    pub fn of(route: &Route) -> Self {
+        match route.is_cht() {
+            true => Self::Plain,
+            false => Self::Fhir,
+        }
+    }
+}
+
+pub fn json_response(reader: Reader, status: u16, body: &Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let kind = match reader {
+        Reader::Fhir => "application/fhir+json",
+        Reader::Plain => "application/json",
+    };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+pub fn refusal(reader: Reader, status: u16, code: &str, expression: &str, text: &str) -> Response {
+    let body = match reader {
+        Reader::Fhir => operation_outcome("error", code, expression, text),
+        Reader::Plain => json!({"error": text}),
+    };
+    let mut response = json_response(reader, status, &body);
+    match status {
+        401 => {
+            header(&mut response, WWW_AUTHENTICATE, "Basic realm=\"cht-fhir-mediator\", charset=\"UTF-8\"")
+        }
+        429 | 503 => header(&mut response, RETRY_AFTER, "5"),
+        _ => {}
+    }
+    response
+}
+
+/// Every problem of a body, each an issue.
+pub fn problems(status: u16, problems: &[Refusal]) -> Response {
+    json_response(Reader::Fhir, status, &outcome_of(problems))
+}
+
+pub fn outcome_of(problems: &[Refusal]) -> Value {
+    let issues: Vec<Value> = problems
+        .iter()
+        .map(|p| operation_outcome("error", p.code, &p.path, &p.message)["issue"][0].clone())
+        .collect();
+    json!({"resourceType": "OperationOutcome", "issue": issues})
+}
+
+pub fn answered(reader: Reader, answer: &Answer, transaction: &str) -> Response {
+    let mut response = json_response(reader, answer.status, &answer.body);
+    if let Some(location) = &answer.location {
+        header(&mut response, LOCATION, location);
+    }
+    name(&mut response, transaction);
+    response
+}
+
+/// Safe, but not finished: where to look.
+pub fn accepted(reader: Reader, transaction: &str) -> Response {
+    let place = format!("/transactions/{transaction}");
+    let text = format!("the message is safe and its delivery under way; see {place}");
+    let body = match reader {
+        Reader::Fhir => operation_outcome("information", "informational", "", &text),
+        Reader::Plain => json!({"transaction": transaction, "status": "open", "message": text}),
+    };
+    let mut response = json_response(reader, 202, &body);
+    header(&mut response, LOCATION, &place);
+    name(&mut response, transaction);
+    response
+}
+
+fn name(response: &mut Response, transaction: &str) {
+    header(response, HeaderName::from_static("x-transaction-id"), transaction);
+}
+
+fn header(response: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

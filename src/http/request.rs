@@ -1,0 +1,124 @@
+//! A request, step by step: closed, opened once its sender is known and may come in, read. The body
+//! is out of reach before.
+use super::auth::{Caller, Clients, Denied};
+use super::json;
+use super::reply::{Reader, refusal};
+use crate::config::Role;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::http::request::Parts;
+use serde_json::Value;
+use std::time::Duration;
+
+/// As it came.
+pub struct Closed {
+    parts: Parts,
+    body: Body,
+    reader: Reader,
+}
+
+/// From somebody who may send it.
+pub struct Opened {
+    pub caller: Caller,
+    pub parts: Parts,
+    body: Body,
+    reader: Reader,
+}
+
+/// Read whole.
+pub struct Read {
+    pub caller: Caller,
+    pub parts: Parts,
+    pub bytes: Vec<u8>,
+    pub body: Value,
+}
+
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub max_body_bytes: usize,
+    pub read_timeout: Duration,
+}
+
+impl Closed {
+    pub fn new(request: Request, reader: Reader) -> Self {
+        let (parts, body) = request.into_parts();
+        Self { parts, body, reader }
+    }
+
+    /// Lets in whoever has one of the roles.
+    pub async fn open(self, clients: &Clients, roles: &[Role]) -> Result<Opened, Box<Response>> {
+        let caller = clients.authenticate(self.parts.headers.get(AUTHORIZATION)).await;
+        let caller = match caller {
+            Ok(caller) if roles.iter().any(|role| caller.may(*role)) => Ok(caller),
+            Ok(_) => Err(Denied::Role),
+            Err(denied) => Err(denied),
+        };
+        match caller {
+            Ok(caller) => Ok(Opened { caller, parts: self.parts, body: self.body, reader: self.reader }),
+            Err(denied) => Err(Box::new(denial(self.reader, &denied))),
+        }
+    }
+}
+
+fn denial(reader: Reader, denied: &Denied) -> Response {
+    metrics::counter!("requests_denied").increment(1);
+    match denied {
+        Denied::Missing => refusal(reader, 401, "login", "", "say who you are: Basic or Bearer"),
+        Denied::Wrong => refusal(reader, 401, "login", "", "the client id or secret is wrong"),
+        Denied::TooBusy => refusal(reader, 503, "throttled", "", "too many logins at once; try again"),
+        Denied::Role => {
+            refusal(reader, 403, "forbidden", "", "this client does not have the role for this route")
+        }
+    }
+}
+
+impl Opened {
+    pub async fn read(self, limits: Limits) -> Result<Read, Box<Response>> {
+        let refuse = |status, code, text: &str| Box::new(refusal(self.reader, status, code, "", text));
+        if let Some(text) = wrong_kind(&self.parts) {
+            return Err(refuse(415, "not-supported", &text));
+        }
+        let too_large =
+            format!("the body is larger than {} bytes (server.max_body_bytes)", limits.max_body_bytes);
+        if declared_length(&self.parts).is_some_and(|length| length > limits.max_body_bytes as u64) {
+            return Err(refuse(413, "too-long", &too_large));
+        }
+        let body = Limited::new(self.body, limits.max_body_bytes).collect();
+        let bytes = match tokio::time::timeout(limits.read_timeout, body).await {
+            Err(_) => return Err(refuse(408, "timeout", "the body did not arrive in time")),
+            Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+                return Err(refuse(413, "too-long", &too_large));
+            }
+            Ok(Err(_)) => return Err(refuse(400, "structure", "the body broke off")),
+            Ok(Ok(collected)) => collected.to_bytes().to_vec(),
+        };
+        let body = json::parse(&bytes)
+            .map_err(|e| refuse(400, "structure", &format!("the body is not JSON that can be taken: {e}")))?;
+        if !body.is_object() {
+            return Err(refuse(400, "structure", "the body is not a JSON object"));
+        }
+        Ok(Read { caller: self.caller, parts: self.parts, bytes, body })
+    }
+}
+
+fn declared_length(parts: &Parts) -> Option<u64> {
+    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn wrong_kind(parts: &Parts) -> Option<String> {
+    if let Some(encoding) = parts.headers.get(CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return Some("compressed bodies are not taken; send it as it is".into());
+    }
+    let kind = parts.headers.get(CONTENT_TYPE)?.to_str().unwrap_or("?");
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_lowercase();
+    let json = matches!(
+        kind.as_str(),
+        "application/json" | "application/fhir+json" | "application/json+fhir" | "text/json"
+    );
+    (!json).then(|| "send application/fhir+json or application/json".into())
+}

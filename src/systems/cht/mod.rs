@@ -1,0 +1,244 @@
+//! CHT's REST API, as its contract has it: one class of trap a function.
+use super::client::{Answer, client, send};
+use crate::config;
+use crate::domain::record::Record;
+use crate::flow::ports::{Cht, Failure, FailureKind};
+use async_trait::async_trait;
+use reqwest::{Method, RequestBuilder, header};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Words of CHT's 500 answers that are mistakes of the caller: repeating them changes nothing.
+const CLIENT_MISTAKES: &[&str] = &["Form not found", "Missing _meta property", "Missing required field"];
+
+pub struct ChtApi {
+    http: reqwest::Client,
+    base: String,
+    username: String,
+    password: Option<secrecy::SecretString>,
+}
+
+impl ChtApi {
+    pub fn new(settings: &config::Cht) -> Result<Self, String> {
+        Ok(Self {
+            http: client(Duration::from_millis(settings.timeout_ms), settings.ca_file.as_deref())?,
+            base: settings.url.trim_end_matches('/').to_string(),
+            username: settings.username.clone(),
+            password: settings.password.clone(),
+        })
+    }
+
+    /// `Accept` always: without it a wrong password is a redirect to a login page.
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .header(header::ACCEPT, "application/json");
+        match (&self.password, self.username.is_empty()) {
+            (Some(password), false) => request.basic_auth(&self.username, Some(password.expose_secret())),
+            _ => request,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Result<Option<Value>, Failure> {
+        let answer = checked(send(self.request(Method::GET, path), "CHT").await?)?;
+        match answer.status.as_u16() {
+            200 => answer.json().map(Some).ok_or_else(not_json),
+            404 => Ok(None),
+            _ => Err(answer.failure("CHT")),
+        }
+    }
+
+    /// The report that an earlier attempt at this record made, if it is there.
+    async fn find(&self, record: &Record) -> Result<Option<String>, Failure> {
+        let Some(value) = record.fields.get(&record.lookup_field).and_then(Value::as_str) else {
+            return Ok(None);
+        };
+        for uuid in self.candidates(&record.lookup_field, value, record).await? {
+            if let Some(report) = self.get(&format!("/api/v1/report/{}", encode(&uuid))).await?
+                && is_ours(&report, record)
+            {
+                return Ok(Some(uuid));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reports that may be it: by the full-text index, and below CHT 4.18 by the patient's view.
+    async fn candidates(&self, field: &str, value: &str, record: &Record) -> Result<Vec<String>, Failure> {
+        let mut found = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut path = format!(
+                "/api/v1/report/uuid?freetext={}",
+                encode(&format!("{field}:{}", value.to_lowercase()))
+            );
+            if let Some(cursor) = &cursor {
+                path.push_str(&format!("&cursor={}", encode(cursor)));
+            }
+            let Some(page) = self.get(&path).await? else { return self.candidates_by_subject(record).await };
+            found.extend(strings(&page["data"]));
+            cursor = page["cursor"].as_str().map(String::from);
+            if cursor.is_none() || found.len() > 1000 {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn candidates_by_subject(&self, record: &Record) -> Result<Vec<String>, Failure> {
+        let patient = ["patient_uuid", "patient_id"].iter().find_map(|key| record.fields.get(*key)?.as_str());
+        let key = encode(&Value::from(patient.unwrap_or_default()).to_string());
+        let view = format!("/medic/_design/medic-client/_view/reports_by_subject?key={key}");
+        let rows = self.get(&view).await?.unwrap_or_default();
+        Ok(rows["rows"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|row| row["id"].as_str().map(String::from))
+            .collect())
+    }
+
+    /// A report can be saved with errors although the answer was 200: only reading it back tells.
+    async fn read_back(&self, uuid: &str, form: &str) -> Result<(), Failure> {
+        let report = self.get(&format!("/api/v1/report/{}", encode(uuid))).await?;
+        let Some(report) = report else {
+            return Err(Failure::transient(format!("CHT does not show the {form} report that it made")));
+        };
+        let errors = words_of_errors(&report);
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::permanent(format!("CHT saved the {form} report with errors: {}", errors.join("; "))))
+    }
+
+    async fn post(&self, record: &Record) -> Result<String, Failure> {
+        // CHT takes exactly this content type, so the body is not left to the client's `json`.
+        let request = self
+            .request(Method::POST, "/api/v2/records")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(record.body().to_string());
+        let answer = checked(send(request, "CHT").await?)?;
+        let json = answer.json();
+        let made = json.as_ref().and_then(|json| json["id"].as_str().filter(|_| json["success"] == true));
+        match (answer.status.as_u16(), made) {
+            (200, Some(id)) => Ok(id.to_string()),
+            (200, None) => Err(Failure::transient("CHT answered 200 without the id of a report")),
+            (500, _) if CLIENT_MISTAKES.iter().any(|words| answer.words().contains(words)) => {
+                Err(Failure::permanent(format!("CHT: {}", answer.words())))
+            }
+            _ => Err(answer.failure("CHT")),
+        }
+    }
+}
+
+#[async_trait]
+impl Cht for ChtApi {
+    /// Records have no idempotency of their own: look up, then POST. Whoever calls keeps two
+    /// attempts at the same record apart.
+    async fn create_record(&self, record: &Record) -> Result<String, Failure> {
+        if let Some(uuid) = self.find(record).await? {
+            return Ok(uuid);
+        }
+        let uuid = self.post(record).await?;
+        self.read_back(&uuid, &record.form).await?;
+        Ok(uuid)
+    }
+
+    async fn person(&self, uuid: &str) -> Result<Option<Value>, Failure> {
+        if !is_plain(uuid) {
+            return Ok(None);
+        }
+        self.get(&format!("/api/v1/person/{}", encode(uuid))).await
+    }
+
+    async fn people_with_shortcode(&self, shortcode: &str) -> Result<Vec<Value>, Failure> {
+        if !is_plain(shortcode) {
+            return Ok(Vec::new());
+        }
+        let path = format!(
+            "/api/v1/contact/uuid?type=person&freetext={}",
+            encode(&format!("patient_id:{shortcode}"))
+        );
+        let page = self.get(&path).await?.unwrap_or_default();
+        let mut people = Vec::new();
+        for uuid in strings(&page["data"]) {
+            // The index matches loosely; the document decides.
+            if let Some(person) = self.person(&uuid).await?
+                && person["patient_id"].as_str() == Some(shortcode)
+            {
+                people.push(person);
+            }
+        }
+        Ok(people)
+    }
+}
+
+/// A page for people, or a redirect to one, is not the API's answer: it is starting, or we are not let in.
+fn checked(answer: Answer) -> Result<Answer, Failure> {
+    let html =
+        answer.headers.get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
+    if answer.status.is_redirection() {
+        return Err(Failure {
+            kind: FailureKind::Unauthorised,
+            message: "CHT sent us to its login page: check cht.username and cht.password".into(),
+        });
+    }
+    if html && answer.status.is_success() {
+        return Err(Failure::transient("CHT is starting"));
+    }
+    if answer.status.as_u16() == 401 {
+        return Err(Failure {
+            kind: FailureKind::Unauthorised,
+            message: "CHT refused our credentials: check cht.username and cht.password".into(),
+        });
+    }
+    if answer.status.as_u16() == 403 {
+        return Err(Failure::permanent(format!(
+            "CHT: {}; give its user the permissions in mediator-config/cht",
+            answer.words()
+        )));
+    }
+    Ok(answer)
+}
+
+/// The same form, the same date to the millisecond (ours), and nothing that we sent reads otherwise.
+fn is_ours(report: &Value, record: &Record) -> bool {
+    let same_value = |(key, sent): (&String, &Value)| match &report["fields"][key] {
+        Value::Null => true,
+        // Dates are stored as milliseconds, so only texts are compared with texts.
+        Value::String(kept) => sent.as_str().is_none_or(|sent| kept == sent),
+        _ => true,
+    };
+    report["form"] == record.form.as_str()
+        && report["reported_date"].as_i64() == Some(record.reported_date)
+        && words_of_errors(report).is_empty()
+        && record.fields.iter().all(same_value)
+}
+
+fn words_of_errors(report: &Value) -> Vec<String> {
+    let errors = report["errors"].as_array().into_iter().flatten();
+    errors
+        .map(|error| {
+            let code = error["code"].as_str().unwrap_or("error");
+            format!("{code} ({})", error["message"].as_str().unwrap_or_default())
+        })
+        .collect()
+}
+
+fn not_json() -> Failure {
+    Failure::transient("CHT answered 200 with something that is not JSON")
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(String::from)).collect()
+}
+
+/// Ids only: nothing that would mean something else in a path or a search.
+fn is_plain(id: &str) -> bool {
+    (3..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn encode(text: &str) -> String {
+    crate::domain::fhir::query_value(text)
+}

@@ -1,0 +1,111 @@
+//! HTTP towards a neighbour: verified TLS, no redirects, bounded time and bounded answers; every
+//! way of failing becomes a [`Failure`].
+use crate::flow::ports::{Failure, FailureKind};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+/// Largest answer that is read.
+const MAX_ANSWER: usize = 32 << 20;
+
+/// A client that trusts the system's authorities, and those in `ca_file` besides.
+pub fn client(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Client, String> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .timeout(timeout)
+        .connect_timeout(timeout.min(Duration::from_secs(10)))
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("cht-fhir-mediator/", env!("CARGO_PKG_VERSION")));
+    if let Some(file) = ca_file {
+        let pem = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| format!("{}: {e}", file.display()))?;
+        for certificate in certificates {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    builder.build().map_err(|e| e.to_string())
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.bytes).ok()
+    }
+
+    /// The destination's words about a failure: an OperationOutcome's, a JSON error's, or the text.
+    pub fn words(&self) -> String {
+        let json = self.json().unwrap_or_default();
+        let issues = json["issue"].as_array().into_iter().flatten();
+        let outcome: Vec<&str> = issues
+            .filter_map(|i| i["diagnostics"].as_str().or_else(|| i["details"]["text"].as_str()))
+            .collect();
+        if !outcome.is_empty() {
+            return outcome.join("; ");
+        }
+        let plain = ["details", "error", "message"].iter().find_map(|key| json[*key].as_str());
+        match plain {
+            Some(text) => text.to_string(),
+            None if json.is_null() => String::from_utf8_lossy(&self.bytes).chars().take(200).collect(),
+            None => String::new(),
+        }
+    }
+
+    pub fn retry_after(&self) -> Option<Duration> {
+        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
+        text.trim().parse().ok().map(Duration::from_secs).map(|asked| asked.min(Duration::from_secs(86_400)))
+    }
+
+    /// The failure that this answer is.
+    pub fn failure(&self, who: &str) -> Failure {
+        let words = self.words();
+        let message = match words.is_empty() {
+            true => format!("{who} answered {}", self.status),
+            false => format!("{who} answered {}: {words}", self.status),
+        };
+        let kind = match self.status.as_u16() {
+            401 => FailureKind::Unauthorised,
+            408 | 409 | 423 | 425 | 429 | 500..=599 => FailureKind::Transient(self.retry_after()),
+            _ => FailureKind::Permanent,
+        };
+        Failure { kind, message }
+    }
+}
+
+/// Sends a request and reads the whole answer.
+pub async fn send(request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
+    let mut response = request.send().await.map_err(|e| unreachable(&e, who))?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(&e, who))? {
+        if bytes.len() + chunk.len() > MAX_ANSWER {
+            return Err(Failure::permanent(format!("{who} answered with more than {MAX_ANSWER} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status: response.status(), headers: response.headers().clone(), bytes })
+}
+
+/// What went wrong on the way, without the address, which can name a patient.
+fn unreachable(error: &reqwest::Error, who: &str) -> Failure {
+    let mut cause = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        cause = inner.to_string();
+        source = inner.source();
+    }
+    let what = if error.is_timeout() {
+        "did not answer in time".to_string()
+    } else if error.is_connect() {
+        format!("cannot be reached ({cause})")
+    } else {
+        format!("broke the connection off ({cause})")
+    };
+    Failure::transient(format!("{who} {what}"))
+}

@@ -1,0 +1,262 @@
+//! From the entries that are wanted and what the server has, the requests to make. Pure.
+use crate::domain::fhir::{Entry, Target, Write, query_value};
+use crate::flow::ports::ServerIds;
+use crate::systems::client::Answer;
+use reqwest::header::LOCATION;
+use serde_json::{Map, Value, json};
+
+pub(super) enum Planned {
+    /// It is there already: its reference.
+    Nothing(String),
+    /// Reference and content.
+    Update(String, Value),
+    Create(Value),
+}
+
+pub(super) fn planned(entry: &Entry, existing: Option<&Value>) -> Planned {
+    let kind = entry.resource_type();
+    let there = existing.and_then(|e| e["id"].as_str()).map(|id| format!("{kind}/{id}"));
+    match (there, &entry.write, &entry.target) {
+        (Some(reference), Write::CreateIfMissing, _) => Planned::Nothing(reference),
+        (Some(reference), write, _) => {
+            let body = match (write, existing) {
+                (Write::Merge { keep }, Some(theirs)) => merge(&entry.resource, theirs, keep),
+                _ => entry.resource.clone(),
+            };
+            if existing.is_some_and(|theirs| is_same(theirs, &body)) {
+                return Planned::Nothing(reference);
+            }
+            Planned::Update(reference.clone(), with_id(body, &reference))
+        }
+        (None, _, Target::Id(reference)) => {
+            Planned::Update(reference.clone(), with_id(entry.resource.clone(), reference))
+        }
+        (None, _, _) => Planned::Create(entry.resource.clone()),
+    }
+}
+
+fn with_id(mut body: Value, reference: &str) -> Value {
+    body["id"] = json!(reference.rsplit('/').next().unwrap_or_default());
+    body
+}
+
+/// Nothing to write: what is there says it all already. References between our entries have no
+/// server's id yet, so a resource that has any is written.
+fn is_same(theirs: &Value, body: &Value) -> bool {
+    let content = |value: &Value| {
+        let mut fields = value.as_object().cloned().unwrap_or_default();
+        ["id", "meta", "text"].iter().for_each(|key| {
+            fields.remove(*key);
+        });
+        fields
+    };
+    content(theirs) == content(body)
+}
+
+/// Ours over theirs: elements that we don't set stay, identifiers are united, and of `keep` theirs stay.
+pub(super) fn merge(ours: &Value, theirs: &Value, keep: &[String]) -> Value {
+    let mut merged: Map<String, Value> = theirs.as_object().cloned().unwrap_or_default();
+    for (key, value) in ours.as_object().into_iter().flatten() {
+        if keep.contains(key) && merged.contains_key(key) {
+            continue;
+        }
+        let value = match key.as_str() {
+            "identifier" => united(value, &merged.get("identifier").cloned().unwrap_or_default()),
+            _ => value.clone(),
+        };
+        merged.insert(key.clone(), value);
+    }
+    // Only one of a choice: ours decides.
+    for choice in ["deceased", "value", "effective", "occurrence"] {
+        let mine = ours.as_object().into_iter().flatten().any(|(key, _)| key.starts_with(choice));
+        if mine {
+            merged.retain(|key, _| !key.starts_with(choice) || ours.get(key).is_some());
+        }
+    }
+    // The server tells them itself.
+    merged.remove("meta");
+    merged.remove("text");
+    Value::Object(merged)
+}
+
+fn united(ours: &Value, theirs: &Value) -> Value {
+    let mut all = ours.as_array().cloned().unwrap_or_default();
+    for identifier in theirs.as_array().into_iter().flatten() {
+        if !all.iter().any(|i| i["system"] == identifier["system"] && i["value"] == identifier["value"]) {
+            all.push(identifier.clone());
+        }
+    }
+    Value::Array(all)
+}
+
+/// One transaction Bundle, and the references of what is there already.
+pub(super) fn transaction(entries: &[Entry], existing: &[Option<Value>]) -> (Value, ServerIds) {
+    let mut known = ServerIds::new();
+    let mut all = Vec::new();
+    for (entry, existing) in entries.iter().zip(existing) {
+        let kind = entry.resource_type();
+        let (resource, request) = match planned(entry, existing.as_ref()) {
+            Planned::Nothing(reference) => {
+                known.insert(entry.full_url.clone(), reference);
+                continue;
+            }
+            Planned::Update(reference, body) => {
+                let mut request = json!({"method": "PUT", "url": reference});
+                if let Some(version) = existing.as_ref().and_then(|e| e["meta"]["versionId"].as_str()) {
+                    request["ifMatch"] = json!(format!("W/\"{version}\""));
+                }
+                known.insert(entry.full_url.clone(), reference);
+                (body, request)
+            }
+            Planned::Create(body) => {
+                let mut request = json!({"method": "POST", "url": kind});
+                if let Target::Identifier(identifier) = &entry.target {
+                    request["ifNoneExist"] =
+                        json!(format!("identifier={}", query_value(&identifier.token())));
+                }
+                (body, request)
+            }
+        };
+        all.push(json!({"fullUrl": entry.full_url, "resource": resource, "request": request}));
+    }
+    for entry in &mut all {
+        entry["resource"] = with_references(entry["resource"].take(), &known);
+    }
+    (json!({"resourceType": "Bundle", "type": "transaction", "entry": all}), known)
+}
+
+/// References to entries become references to what the server has.
+pub(super) fn with_references(mut value: Value, ids: &ServerIds) -> Value {
+    rewrite(&mut value, ids);
+    value
+}
+
+fn rewrite(value: &mut Value, ids: &ServerIds) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| rewrite(item, ids)),
+        Value::Object(fields) => {
+            if let Some(Value::String(reference)) = fields.get_mut("reference")
+                && let Some(known) = ids.get(reference)
+            {
+                *reference = known.clone();
+            }
+            fields.values_mut().for_each(|field| rewrite(field, ids));
+        }
+        _ => {}
+    }
+}
+
+/// What a transaction's answer says of each entry's id.
+pub(super) fn ids_of(bundle: &Value, answer: &Value) -> ServerIds {
+    let asked = bundle["entry"].as_array().into_iter().flatten();
+    let told = answer["entry"].as_array().into_iter().flatten();
+    asked
+        .zip(told)
+        .filter_map(|(asked, told)| {
+            let reference = reference_in(
+                told["response"]["location"].as_str()?,
+                asked["resource"]["resourceType"].as_str()?,
+            )?;
+            Some((asked["fullUrl"].as_str()?.to_string(), reference))
+        })
+        .collect()
+}
+
+/// `Type/id` from a location such as `http://host/fhir/Patient/12/_history/1`.
+fn reference_in(location: &str, kind: &str) -> Option<String> {
+    let mut parts = location.split('/').skip_while(|part| *part != kind);
+    let id = parts.nth(1).filter(|id| !id.is_empty())?;
+    Some(format!("{kind}/{id}"))
+}
+
+pub(super) fn reference_of(kind: &str, path: &str, answer: &Answer) -> Option<String> {
+    let location =
+        answer.headers.get(LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| reference_in(l, kind));
+    let body = || answer.json().and_then(|json| Some(format!("{kind}/{}", json["id"].as_str()?)));
+    location.or_else(body).or_else(|| path.contains('/').then(|| path.to_string()))
+}
+
+/// The next page of a search, if it is on the same server: a link elsewhere is not followed.
+pub(super) fn next_page(page: &Value, base: &str) -> Option<String> {
+    let links = page["link"].as_array()?;
+    let next = links.iter().find(|link| link["relation"] == "next")?["url"].as_str()?;
+    if let Some(rest) = next.strip_prefix(base) {
+        return Some(rest.trim_start_matches('/').to_string());
+    }
+    let (base, next) = (url::Url::parse(base).ok()?, url::Url::parse(next).ok()?);
+    // Servers behind a proxy name themselves by another host: the path is what counts.
+    let rest = next.path().strip_prefix(base.path())?.trim_start_matches('/').to_string();
+    Some(format!("{rest}?{}", next.query().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::identifier::Identifier;
+
+    fn entry(write: Write) -> Entry {
+        Entry {
+            full_url: "urn:uuid:p".into(),
+            target: Target::Identifier(Identifier::new("s", "1")),
+            write,
+            resource: json!({"resourceType": "Patient", "gender": "female", "identifier": [{"system": "s", "value": "1"}]}),
+        }
+    }
+
+    #[test]
+    fn a_merge_keeps_what_others_wrote() {
+        let theirs = json!({"resourceType": "Patient", "id": "7", "meta": {"versionId": "3"}, "gender": "unknown",
+            "identifier": [{"system": "mrn", "value": "9"}], "maritalStatus": {"text": "m"}});
+        let merged = merge(&entry(Write::Replace).resource, &theirs, &[]);
+        assert_eq!(merged["identifier"].as_array().map(Vec::len), Some(2));
+        assert_eq!(merged["gender"], "female");
+        assert_eq!(merged["maritalStatus"]["text"], "m");
+        assert_eq!(merge(&entry(Write::Replace).resource, &theirs, &["gender".into()])["gender"], "unknown");
+    }
+
+    #[test]
+    fn what_is_there_is_updated_under_its_version_and_referred_to_by_its_id() {
+        let theirs = json!({"resourceType": "Patient", "id": "7", "meta": {"versionId": "3"}});
+        let mut visit = entry(Write::Replace);
+        visit.full_url = "urn:uuid:e".into();
+        visit.resource = json!({"resourceType": "Encounter", "subject": {"reference": "urn:uuid:p"}});
+        let (bundle, ids) =
+            transaction(&[entry(Write::Merge { keep: vec![] }), visit], &[Some(theirs), None]);
+        assert_eq!(bundle["entry"][0]["request"]["url"], "Patient/7");
+        assert_eq!(bundle["entry"][0]["request"]["ifMatch"], "W/\"3\"");
+        assert_eq!(bundle["entry"][1]["resource"]["subject"]["reference"], "Patient/7");
+        assert_eq!(bundle["entry"][1]["request"]["ifNoneExist"], "identifier=s%7C1");
+        assert_eq!(ids["urn:uuid:p"], "Patient/7");
+    }
+
+    #[test]
+    fn what_says_it_already_is_not_written_again() {
+        let mut theirs = entry(Write::Replace).resource;
+        theirs["id"] = json!("7");
+        theirs["meta"] = json!({"versionId": "3"});
+        let (bundle, ids) = transaction(&[entry(Write::Merge { keep: vec![] })], &[Some(theirs)]);
+        assert_eq!(bundle["entry"], json!([]));
+        assert_eq!(ids["urn:uuid:p"], "Patient/7");
+    }
+
+    #[test]
+    fn ids_are_read_from_locations() {
+        let bundle = json!({"entry": [{"fullUrl": "urn:uuid:p", "resource": {"resourceType": "Patient"}}]});
+        let answer = json!({"entry": [{"response": {"location": "http://h/fhir/Patient/12/_history/1"}}]});
+        assert_eq!(ids_of(&bundle, &answer)["urn:uuid:p"], "Patient/12");
+    }
+
+    #[test]
+    fn pages_elsewhere_are_not_followed() {
+        let page = |url: &str| json!({"link": [{"relation": "next", "url": url}]});
+        assert_eq!(
+            next_page(&page("http://h/fhir?_getpages=1"), "http://h/fhir"),
+            Some("?_getpages=1".into())
+        );
+        assert_eq!(
+            next_page(&page("http://proxy/fhir?_getpages=1"), "http://h/fhir"),
+            Some("?_getpages=1".into())
+        );
+        assert_eq!(next_page(&page("http://evil/other?x=1"), "http://h/fhir"), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! A FHIR R4 server: conditional writes that may be repeated, in one transaction where it takes one.
+mod auth;
+mod entries;
+
+use super::client::{Answer, client, send};
+use crate::config;
+use crate::domain::fhir::{Entry, Target, Write, query_value};
+use crate::domain::identifier::Identifier;
+use crate::flow::ports::{Failure, FailureKind, FhirServer, ServerIds};
+use async_trait::async_trait;
+use auth::Auth;
+use reqwest::{Method, RequestBuilder, header};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const FHIR_JSON: &str = "application/fhir+json";
+/// Pages of one search that are read.
+const MAX_PAGES: usize = 1000;
+
+pub struct FhirApi {
+    name: String,
+    http: reqwest::Client,
+    base: String,
+    auth: Auth,
+    transactions: bool,
+    success_status: Vec<u16>,
+    success_body: BTreeMap<String, Value>,
+    /// Two messages that bring the same resource at once would create it twice: servers check and
+    /// create in two steps.
+    locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl FhirApi {
+    pub fn new(name: &str, settings: &config::FhirServer) -> Result<Self, String> {
+        let http = client(Duration::from_millis(settings.timeout_ms), settings.ca_file.as_deref())?;
+        let success_body = settings
+            .success_body
+            .iter()
+            .map(|(pointer, value)| {
+                Ok((pointer.clone(), serde_json::to_value(value).map_err(|e| e.to_string())?))
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Self {
+            name: name.to_string(),
+            auth: Auth::new(settings, http.clone()),
+            http,
+            base: settings.url.trim_end_matches('/').to_string(),
+            transactions: settings.transactions,
+            success_status: settings.success_status.clone(),
+            success_body,
+            locks: Mutex::default(),
+        })
+    }
+
+    async fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
+        let url = match path.is_empty() {
+            true => self.base.clone(),
+            false => format!("{}/{path}", self.base),
+        };
+        // Servers keep answers of searches for a while; ours must be of this moment.
+        let request = self
+            .http
+            .request(method, url)
+            .header(header::ACCEPT, FHIR_JSON)
+            .header(header::CACHE_CONTROL, "no-cache");
+        self.auth.apply(request).await
+    }
+
+    async fn send(&self, request: RequestBuilder, body: Option<&Value>) -> Result<Answer, Failure> {
+        let request = match body {
+            Some(body) => request.header(header::CONTENT_TYPE, FHIR_JSON).body(body.to_string()),
+            None => request,
+        };
+        let answer = send(request, &self.name).await?;
+        if answer.status.as_u16() == 401 {
+            self.auth.forget().await;
+        }
+        Ok(answer)
+    }
+
+    /// Whether the answer means success, by its status and by what its body says.
+    fn succeeded(&self, answer: &Answer) -> Result<(), Failure> {
+        if !self.success_status.contains(&answer.status.as_u16()) {
+            return Err(self.failure(answer));
+        }
+        let json = answer.json().unwrap_or_default();
+        let unlike = self.success_body.iter().find(|(pointer, value)| json.pointer(pointer) != Some(value));
+        if let Some((pointer, _)) = unlike {
+            return Err(Failure::permanent(format!(
+                "{} answered {} but {pointer} is not what success looks like: {}",
+                self.name,
+                answer.status,
+                answer.words()
+            )));
+        }
+        Ok(())
+    }
+
+    /// 412 on a conditional write means several matches; with If-Match, that somebody was faster.
+    fn failure(&self, answer: &Answer) -> Failure {
+        let failure = answer.failure(&self.name);
+        match answer.status.as_u16() {
+            412 => Failure {
+                kind: FailureKind::Permanent,
+                message: format!("{}; two resources there have the same identifier", failure.message),
+            },
+            _ => failure,
+        }
+    }
+
+    /// The resource with this identifier, if there is exactly one.
+    async fn by_identifier(&self, kind: &str, identifier: &Identifier) -> Result<Option<Value>, Failure> {
+        let mut found = self.search(kind, &[("identifier", &identifier.token())]).await?;
+        match found.len() {
+            0 | 1 => Ok(found.pop()),
+            n => Err(Failure::permanent(format!(
+                "{} has {n} {kind} resources with the same identifier of {}; merge them there, then rerun",
+                self.name, identifier.system
+            ))),
+        }
+    }
+
+    /// What the server has of each entry that is not simply replaced.
+    async fn existing(&self, entries: &[Entry]) -> Result<Vec<Option<Value>>, Failure> {
+        let mut all = Vec::with_capacity(entries.len());
+        for entry in entries {
+            all.push(match (&entry.target, &entry.write) {
+                (Target::Id(reference), Write::Merge { .. }) => self.read(reference).await?,
+                (Target::Identifier(identifier), _) => {
+                    self.by_identifier(entry.resource_type(), identifier).await?
+                }
+                _ => None,
+            });
+        }
+        Ok(all)
+    }
+
+    async fn write_together(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
+        let existing = self.existing(entries).await?;
+        let (bundle, mut ids) = entries::transaction(entries, &existing);
+        if bundle["entry"].as_array().is_some_and(|all| !all.is_empty()) {
+            let answer = self.send(self.request(Method::POST, "").await?, Some(&bundle)).await?;
+            self.succeeded(&answer).map_err(|failure| conflict_is_transient(failure, &answer))?;
+            ids.extend(entries::ids_of(&bundle, &answer.json().unwrap_or_default()));
+        }
+        Ok(ids)
+    }
+
+    /// One by one; each refers to those before it by the ids that the server gave them.
+    async fn write_singly(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
+        let mut ids = ServerIds::new();
+        for entry in entries {
+            let existing = self.existing(std::slice::from_ref(entry)).await?.pop().flatten();
+            let reference = self.write_one(entry, existing.as_ref(), &ids).await?;
+            ids.insert(entry.full_url.clone(), reference);
+        }
+        Ok(ids)
+    }
+
+    async fn write_one(
+        &self,
+        entry: &Entry,
+        existing: Option<&Value>,
+        ids: &ServerIds,
+    ) -> Result<String, Failure> {
+        let kind = entry.resource_type();
+        let (method, path, body) = match entries::planned(entry, existing) {
+            entries::Planned::Nothing(reference) => return Ok(reference),
+            entries::Planned::Update(reference, body) => (Method::PUT, reference, body),
+            entries::Planned::Create(body) => (Method::POST, kind.to_string(), body),
+        };
+        let body = entries::with_references(body, ids);
+        let mut request = self.request(method.clone(), &path).await?;
+        if let (Target::Identifier(identifier), true) = (&entry.target, method == Method::POST) {
+            request =
+                request.header("If-None-Exist", format!("identifier={}", query_value(&identifier.token())));
+        }
+        if let Some(version) = existing.and_then(|e| e["meta"]["versionId"].as_str()) {
+            request = request.header(header::IF_MATCH, format!("W/\"{version}\""));
+        }
+        let answer = self.send(request, Some(&body)).await?;
+        self.succeeded(&answer).map_err(|failure| conflict_is_transient(failure, &answer))?;
+        entries::reference_of(kind, &path, &answer).ok_or_else(|| {
+            Failure::permanent(format!("{} did not say which id it gave the {kind}", self.name))
+        })
+    }
+
+    fn lock_of(&self, key: String) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if locks.len() > 10_000 {
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        }
+        locks.entry(key).or_default().clone()
+    }
+}
+
+/// Somebody else changed the resource between our look and our write: look again.
+fn conflict_is_transient(failure: Failure, answer: &Answer) -> Failure {
+    let raced = answer.status.as_u16() == 412 && !answer.words().to_lowercase().contains("multiple");
+    match raced {
+        true => Failure { kind: FailureKind::Transient(None), message: failure.message },
+        false => failure,
+    }
+}
+
+#[async_trait]
+impl FhirServer for FhirApi {
+    async fn write(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
+        let mut keys: Vec<String> = entries
+            .iter()
+            .map(|entry| match &entry.target {
+                Target::Identifier(identifier) => format!("{} {}", entry.resource_type(), identifier.token()),
+                Target::Id(reference) => reference.clone(),
+            })
+            .collect();
+        // In one order, so that two writes cannot wait for each other.
+        keys.sort();
+        keys.dedup();
+        let locks: Vec<_> = keys.into_iter().map(|key| self.lock_of(key)).collect();
+        let mut held = Vec::with_capacity(locks.len());
+        for lock in &locks {
+            held.push(lock.lock().await);
+        }
+        match self.transactions {
+            true => self.write_together(entries).await,
+            false => self.write_singly(entries).await,
+        }
+    }
+
+    async fn read(&self, reference: &str) -> Result<Option<Value>, Failure> {
+        let safe = reference.split('/').count() == 2
+            && reference.bytes().all(|b| b.is_ascii_alphanumeric() || b"-./".contains(&b))
+            && !reference.contains("..");
+        if !safe {
+            return Ok(None);
+        }
+        let answer = self.send(self.request(Method::GET, reference).await?, None).await?;
+        match answer.status.as_u16() {
+            200 => Ok(answer.json()),
+            404 | 410 => Ok(None),
+            _ => Err(self.failure(&answer)),
+        }
+    }
+
+    async fn search(&self, kind: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Failure> {
+        let query: Vec<String> =
+            query.iter().map(|(key, value)| format!("{key}={}", query_value(value))).collect();
+        let mut path = format!("{kind}?{}", query.join("&"));
+        let mut found = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let answer = self.send(self.request(Method::GET, &path).await?, None).await?;
+            if answer.status.as_u16() != 200 {
+                return Err(self.failure(&answer));
+            }
+            let page = answer.json().ok_or_else(|| {
+                Failure::transient(format!("{} answered a search with something that is not JSON", self.name))
+            })?;
+            let matches = page["entry"].as_array().into_iter().flatten();
+            found.extend(
+                matches
+                    .filter(|e| e["search"]["mode"] != "outcome")
+                    .map(|e| e["resource"].clone())
+                    .filter(|r| r["resourceType"] == kind),
+            );
+            match entries::next_page(&page, &self.base) {
+                Some(next) => path = next,
+                None => return Ok(found),
+            }
+        }
+        Err(Failure::permanent(format!("{}: a search for {kind} has no end", self.name)))
+    }
+}
