@@ -58,7 +58,9 @@ impl House {
             journal: journal.clone(),
             cht: Arc::new(ChtApi::new(&settings.cht).map_err(|e| format!("cht: {e}"))?),
             servers: servers.clone(),
-            callbacks: Arc::new(HttpCallbacks::new(&settings.callbacks).map_err(|e| format!("callbacks: {e}"))?),
+            callbacks: Arc::new(
+                HttpCallbacks::new(&settings.callbacks).map_err(|e| format!("callbacks: {e}"))?,
+            ),
             guard: traffic.clone(),
             to: settings.delivery.to.clone(),
         };
@@ -71,7 +73,13 @@ impl House {
             tokio::spawn(retain(corridor.clone(), settings.journal.keep_days));
         }
         let open = settings.clients.is_empty();
-        let door = Door::new(&settings.server, corridor.clone(), Clients::new(&settings.clients, open)?, names, metrics);
+        let door = Door::new(
+            &settings.server,
+            corridor.clone(),
+            Clients::new(&settings.clients, open)?,
+            names,
+            metrics,
+        );
         let within = Duration::from_millis(settings.server.shutdown_within_ms);
         let stop = CancellationToken::new();
         let router = door.router(&settings.server.base_path);
@@ -108,13 +116,15 @@ fn metrics_handle() -> Result<PrometheusHandle, String> {
 }
 
 fn all_servers(settings: &Settings) -> impl Iterator<Item = (&str, &ServerSettings)> {
-    std::iter::once(("fhir", &settings.fhir)).chain(settings.destinations.iter().map(|(name, s)| (name.as_str(), s)))
+    std::iter::once(("fhir", &settings.fhir))
+        .chain(settings.destinations.iter().map(|(name, s)| (name.as_str(), s)))
 }
 
 fn servers(settings: &Settings) -> Result<BTreeMap<String, Arc<dyn FhirServer>>, String> {
     all_servers(settings)
         .map(|(name, server)| {
-            let api: Arc<dyn FhirServer> = Arc::new(FhirApi::new(name, server).map_err(|e| format!("{name}: {e}"))?);
+            let api: Arc<dyn FhirServer> =
+                Arc::new(FhirApi::new(name, server).map_err(|e| format!("{name}: {e}"))?);
             Ok((name.to_string(), api))
         })
         .collect()
@@ -126,8 +136,9 @@ fn traffic(settings: &Settings, clock: Arc<dyn Clock>) -> Traffic {
         breaker_failures: settings.delivery.breaker_failures,
         breaker_pause: Duration::from_millis(settings.delivery.breaker_pause_ms),
     };
-    let mut gates: HashMap<String, Gate> =
-        all_servers(settings).map(|(name, s)| (name.to_string(), Gate::new(limits(s.max_concurrent)))).collect();
+    let mut gates: HashMap<String, Gate> = all_servers(settings)
+        .map(|(name, s)| (name.to_string(), Gate::new(limits(s.max_concurrent))))
+        .collect();
     gates.insert("cht".into(), Gate::new(limits(settings.cht.max_concurrent)));
     Traffic::new(gates, limits(settings.callbacks.max_concurrent), clock)
 }

@@ -15,8 +15,16 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
             }
             let mappings = Mappings::new(&settings.translate);
             let names = mappings.all_names();
-            for name in settings.delivery.to.keys().filter(|name| *name != "default" && !names.contains(&name.as_str())) {
-                mistakes.push(format!("delivery.to.{name}: there is no mapping of this name; there are: {}", names.join(", ")));
+            for name in settings
+                .delivery
+                .to
+                .keys()
+                .filter(|name| *name != "default" && !names.contains(&name.as_str()))
+            {
+                mistakes.push(format!(
+                    "delivery.to.{name}: there is no mapping of this name; there are: {}",
+                    names.join(", ")
+                ));
             }
             println!("configuration: fine; mappings: {}", names.join(", "));
         }
@@ -33,14 +41,20 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
 
 /// Every profile file is JSON and a conformance resource with a url.
 fn profile_mistakes(folder: &Path) -> Vec<String> {
-    let Ok(files) = std::fs::read_dir(folder) else { return vec![format!("{}: cannot be read", folder.display())] };
+    let Ok(files) = std::fs::read_dir(folder) else {
+        return vec![format!("{}: cannot be read", folder.display())];
+    };
     let mut mistakes = Vec::new();
     let mut seen = 0;
-    for path in files.flatten().map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "json")) {
+    for path in
+        files.flatten().map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "json"))
+    {
         seen += 1;
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         match serde_json::from_str::<Value>(&text) {
-            Err(error) => mistakes.push(format!("{}:{}:{}: not JSON", path.display(), error.line(), error.column())),
+            Err(error) => {
+                mistakes.push(format!("{}:{}:{}: not JSON", path.display(), error.line(), error.column()))
+            }
             Ok(profile) if profile["resourceType"].as_str().is_none() => {
                 mistakes.push(format!("{}:1: resourceType is missing", path.display()));
             }

@@ -31,7 +31,8 @@ fn log(settings: &config::Log) {
 }
 
 async fn wait_for_signal() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -48,7 +49,10 @@ pub(super) async fn health(settings: Settings) -> ExitCode {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     let url = format!("{scheme}://{address}/health/ready");
-    let client = match crate::systems::client::client(std::time::Duration::from_secs(5), settings.server.tls_cert.as_deref()) {
+    let client = match crate::systems::client::client(
+        std::time::Duration::from_secs(5),
+        settings.server.tls_cert.as_deref(),
+    ) {
         Ok(client) => client,
         Err(error) => return fail(&error),
     };

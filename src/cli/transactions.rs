@@ -65,7 +65,11 @@ pub(super) async fn run(settings: Settings, command: Command) -> ExitCode {
 
 async fn list(journal: &Embedded, options: List) -> ExitCode {
     let status = match options.status.as_deref().map(|text| (text, Status::parse(text))) {
-        Some((text, None)) => return fail(&format!("{text} is no status; expected open, delivered, failed, ignored or cancelled")),
+        Some((text, None)) => {
+            return fail(&format!(
+                "{text} is no status; expected open, delivered, failed, ignored or cancelled"
+            ));
+        }
         Some((_, status)) => status,
         None => None,
     };
@@ -111,10 +115,16 @@ async fn show(journal: &Embedded, id: &str, body: bool) -> ExitCode {
 }
 
 fn explained(t: &Transaction) -> String {
-    let time = |millis: i64| jiff::Timestamp::from_millisecond(millis).map(|t| t.to_string()).unwrap_or_default();
+    let time =
+        |millis: i64| jiff::Timestamp::from_millisecond(millis).map(|t| t.to_string()).unwrap_or_default();
     let mut text = format!("id         {}\n", t.head.id);
     text.push_str(&format!("came       {} from {} by {}\n", time(t.received), t.client, t.route));
-    text.push_str(&format!("status     {} after {} attempt(s), {} rerun(s)\n", t.head.status.as_str(), t.attempts, t.reruns));
+    text.push_str(&format!(
+        "status     {} after {} attempt(s), {} rerun(s)\n",
+        t.head.status.as_str(),
+        t.attempts,
+        t.reruns
+    ));
     if let Some(mapping) = &t.mapping {
         text.push_str(&format!("mapping    {mapping}\n"));
     }
@@ -131,8 +141,14 @@ fn explained(t: &Transaction) -> String {
             Act::ChtRecord { record, .. } => format!("{} report", record.form),
             Act::Callback { .. } => "callback".into(),
         };
-        let status = serde_json::to_value(progress.status).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
-        text.push_str(&format!("step       {what} to {}: {status} after {} attempt(s)", step.destination, progress.attempts));
+        let status = serde_json::to_value(progress.status)
+            .ok()
+            .and_then(|v| v.as_str().map(String::from))
+            .unwrap_or_default();
+        text.push_str(&format!(
+            "step       {what} to {}: {status} after {} attempt(s)",
+            step.destination, progress.attempts
+        ));
         if let Some(error) = &progress.error {
             text.push_str(&format!("; {error}"));
         }
@@ -142,7 +158,9 @@ fn explained(t: &Transaction) -> String {
         }
     }
     text.push_str(match t.head.status {
-        Status::Failed => "next       mend the cause, then `transactions rerun ID`; or `transactions cancel ID`\n",
+        Status::Failed => {
+            "next       mend the cause, then `transactions rerun ID`; or `transactions cancel ID`\n"
+        }
         Status::Open => "next       it is tried again by itself; `transactions rerun ID` tries at once\n",
         _ => "",
     });

@@ -2,8 +2,8 @@
 use super::fail;
 use crate::config::Settings;
 use crate::domain::follow_up::Meaning;
-use crate::translate::{Mappings, Source, check_fhir, guess_route};
 use crate::domain::message::Route;
+use crate::translate::{Mappings, Source, check_fhir, guess_route};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,7 +35,9 @@ pub(super) fn run(settings: &Settings, options: &Options) -> ExitCode {
         Err(error) => return fail(&format!("{name}: {error}")),
     };
     let Some((route, body)) = guess_route(&value) else {
-        return fail(&format!("{name}: neither a CHT push (`doc`), nor a CHT document (`_id`), nor a FHIR resource (`resourceType`)"));
+        return fail(&format!(
+            "{name}: neither a CHT push (`doc`), nor a CHT document (`_id`), nor a FHIR resource (`resourceType`)"
+        ));
     };
     if let Route::Fhir(kind) = &route {
         let problems = check_fhir(Some(if kind.is_empty() { "Bundle" } else { kind }), &body);
@@ -59,7 +61,10 @@ pub(super) fn run(settings: &Settings, options: &Options) -> ExitCode {
         })
         .collect();
     if ignored.len() == translated.parts.len() {
-        return fail(&format!("{name}: {}", ignored.first().map_or("nothing to be made of it", |why| why.as_str())));
+        return fail(&format!(
+            "{name}: {}",
+            ignored.first().map_or("nothing to be made of it", |why| why.as_str())
+        ));
     }
     eprintln!("mapping: {}", translated.mapping);
     match serde_json::to_string_pretty(&mappings.preview(&translated)) {

@@ -39,7 +39,12 @@ impl Entry {
     /// A resource of which we know the identifier.
     pub fn new(identifier: Identifier, write: Write, resource: Value) -> Self {
         let kind = resource["resourceType"].as_str().unwrap_or_default();
-        Self { full_url: full_url(kind, &identifier), target: Target::Identifier(identifier), write, resource }
+        Self {
+            full_url: full_url(kind, &identifier),
+            target: Target::Identifier(identifier),
+            write,
+            resource,
+        }
     }
 
     /// `resourceType` of the resource; empty if it has none.

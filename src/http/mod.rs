@@ -10,7 +10,6 @@ mod request;
 pub mod server;
 
 use crate::config;
-pub use json::parse as parse_json;
 use crate::domain::message::Route;
 use crate::flow::corridor::{Corridor, Message};
 use crate::flow::ports::{Accepted, JournalError, Millis};
@@ -19,6 +18,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{get, post, put};
+pub use json::parse as parse_json;
 use metrics_exporter_prometheus::PrometheusHandle;
 use reply::{Reader, refusal};
 use request::{Closed, Limits, Opened};

@@ -61,7 +61,8 @@ fn names(resource: &mut Value) {
     for name in names {
         let family = text(&name["family"]).unwrap_or_default().to_string();
         let given: Vec<&str> = name["given"].as_array().into_iter().flatten().filter_map(text).collect();
-        let whole: Vec<&str> = given.iter().copied().chain([family.as_str()]).filter(|part| !part.is_empty()).collect();
+        let whole: Vec<&str> =
+            given.iter().copied().chain([family.as_str()]).filter(|part| !part.is_empty()).collect();
         let whole = whole.join(" ");
         if text(&name["text"]).is_none() && !whole.is_empty() {
             name["text"] = json!(whole);
@@ -75,8 +76,11 @@ fn names(resource: &mut Value) {
 fn named_patient(mut patient: Value) -> Result<Draft, Refusal> {
     let target = first_identifier(&patient).ok_or_else(|| missing("Patient.identifier"))?;
     names(&mut patient);
-    let subject =
-        Subject { identifiers: all_identifiers(&patient), reference: None, path: "Patient.identifier".into() };
+    let subject = Subject {
+        identifiers: all_identifiers(&patient),
+        reference: None,
+        path: "Patient.identifier".into(),
+    };
     let entry = Entry::new(target, Write::Merge { keep: vec![] }, patient);
     Ok(Draft { entries: vec![entry], subject: Some(subject), referral: None })
 }
@@ -84,7 +88,10 @@ fn named_patient(mut patient: Value) -> Result<Draft, Refusal> {
 fn practitioner(mut practitioner: Value) -> Result<Draft, Refusal> {
     let target = first_identifier(&practitioner).ok_or_else(|| missing("Practitioner.identifier"))?;
     names(&mut practitioner);
-    Ok(Draft { entries: vec![Entry::new(target, Write::Merge { keep: vec![] }, practitioner)], ..Draft::default() })
+    Ok(Draft {
+        entries: vec![Entry::new(target, Write::Merge { keep: vec![] }, practitioner)],
+        ..Draft::default()
+    })
 }
 
 /// Its identifier is the patient's, and it carries no date: its own identity is that patient on that
@@ -141,13 +148,17 @@ fn organization(kind: &str, mut resource: Value) -> Result<Draft, Refusal> {
     {
         fields.remove("endpoint");
     }
-    Ok(Draft { entries: vec![Entry::new(target, Write::Merge { keep: vec![] }, resource)], ..Draft::default() })
+    Ok(Draft {
+        entries: vec![Entry::new(target, Write::Merge { keep: vec![] }, resource)],
+        ..Draft::default()
+    })
 }
 
 /// `Endpoint/<identifier>`: an identifier, whatever it looks like.
 fn own_references(endpoints: &mut Value) {
     for endpoint in endpoints.as_array_mut().into_iter().flatten() {
-        let Some(value) = text(&endpoint["reference"]).and_then(|r| r.rsplit(['/', '=', '|']).next()).map(String::from)
+        let Some(value) =
+            text(&endpoint["reference"]).and_then(|r| r.rsplit(['/', '=', '|']).next()).map(String::from)
         else {
             continue;
         };
@@ -161,7 +172,10 @@ fn endpoint(mut endpoint: Value) -> Result<Draft, Refusal> {
     text(&endpoint["address"]).ok_or_else(|| missing("Endpoint.address"))?;
     let defaults = [
         ("status", json!("active")),
-        ("connectionType", json!({"system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type", "code": "hl7-fhir-rest"})),
+        (
+            "connectionType",
+            json!({"system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type", "code": "hl7-fhir-rest"}),
+        ),
         ("payloadType", json!([{"text": "application/fhir+json"}])),
     ];
     for (element, value) in defaults {
@@ -172,7 +186,10 @@ fn endpoint(mut endpoint: Value) -> Result<Draft, Refusal> {
     if endpoint["payloadType"].is_object() {
         endpoint["payloadType"] = json!([endpoint["payloadType"]]);
     }
-    Ok(Draft { entries: vec![Entry::new(target, Write::Merge { keep: vec![] }, endpoint)], ..Draft::default() })
+    Ok(Draft {
+        entries: vec![Entry::new(target, Write::Merge { keep: vec![] }, endpoint)],
+        ..Draft::default()
+    })
 }
 
 /// `/cht/patient`: some fields of a person document.
@@ -221,7 +238,16 @@ pub(super) fn cht_encounter(body: &Value, received: i64) -> Result<Draft, Refusa
     let mut entries = vec![patient, Entry::new(report.clone(), Write::Merge { keep: vec![] }, encounter)];
     for (i, observed) in body["observations"].as_array().into_iter().flatten().enumerate() {
         if let Some((element, value)) = observed_value(observed) {
-            entries.push(observation(&report, i, observed, element, value, &patient_url, &encounter_url, &when));
+            entries.push(observation(
+                &report,
+                i,
+                observed,
+                element,
+                value,
+                &patient_url,
+                &encounter_url,
+                &when,
+            ));
         }
     }
     Ok(Draft { entries, subject: Some(subject), referral: None })
@@ -242,7 +268,10 @@ fn observed_value(observed: &Value) -> Option<(&'static str, Value)> {
     if observed["valueQuantity"]["value"].is_number() {
         return pruned(&observed["valueQuantity"]).map(|quantity| ("valueQuantity", quantity));
     }
-    let plain = [("valueBoolean", observed["valueBoolean"].is_boolean()), ("valueInteger", observed["valueInteger"].is_i64())];
+    let plain = [
+        ("valueBoolean", observed["valueBoolean"].is_boolean()),
+        ("valueInteger", observed["valueInteger"].is_i64()),
+    ];
     if let Some((element, _)) = plain.into_iter().find(|(_, there)| *there) {
         return Some((element, observed[element].clone()));
     }

@@ -17,7 +17,11 @@ pub fn guess_route(file: &Value) -> Option<(Route, Value)> {
     let doc = &file["doc"];
     let route = if let Some(kind) = text(&file["resourceType"]) {
         Route::Fhir(if kind == "Bundle" { String::new() } else { kind.into() })
-    } else if doc.is_object() && doc["type"].is_null() && !doc["external_id"].is_null() && doc["name"].is_null() {
+    } else if doc.is_object()
+        && doc["type"].is_null()
+        && !doc["external_id"].is_null()
+        && doc["name"].is_null()
+    {
         Route::ChtPatientIds
     } else if doc.is_object() && doc["type"].is_null() && !doc["name"].is_null() {
         Route::ChtPatient

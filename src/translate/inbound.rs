@@ -55,15 +55,22 @@ pub(super) fn follow_up_request(
         },
     };
     let requester = &resource["requester"];
-    let requester = text(&requester["reference"]).or(text(&requester["identifier"]["value"])).map(String::from);
+    let requester =
+        text(&requester["reference"]).or(text(&requester["identifier"]["value"])).map(String::from);
     Ok(FollowUpRequest { identifier, state, subject, requester, resource: resource.clone(), record })
 }
 
 /// What the CHW gets to read; what is not there is left out.
-fn fields(resource: &Value, identifier: &Identifier, patient: Option<&Value>, received: i64) -> Map<String, Value> {
+fn fields(
+    resource: &Value,
+    identifier: &Identifier,
+    patient: Option<&Value>,
+    received: i64,
+) -> Map<String, Value> {
     let missed = ["/occurrenceDateTime", "/occurrencePeriod/start", "/restriction/period/end"];
     let missed = missed.iter().find_map(|path| date(resource.pointer(path)?));
-    let late = missed.zip(day(received)).and_then(|(missed, today)| (today - missed).get_days().try_into().ok());
+    let late =
+        missed.zip(day(received)).and_then(|(missed, today)| Some(i64::from((today - missed).get_days())));
     let late = late.filter(|days: &i64| *days > 0);
     let urgent = matches!(resource["priority"].as_str(), Some("urgent" | "asap" | "stat"));
     let phone = patient.and_then(|patient| {
@@ -90,7 +97,8 @@ fn fields(resource: &Value, identifier: &Identifier, patient: Option<&Value>, re
 
 fn notes(resource: &Value) -> Vec<&str> {
     let all = resource["note"].as_array().into_iter().flatten().filter_map(|note| text(&note["text"]));
-    all.chain(["description", "patientInstruction"].iter().filter_map(|element| text(&resource[*element]))).collect()
+    all.chain(["description", "patientInstruction"].iter().filter_map(|element| text(&resource[*element])))
+        .collect()
 }
 
 /// CodeableConcepts in words; one or a list of them.
@@ -224,13 +232,31 @@ mod tests {
     fn every_way_to_name_a_patient() {
         for (subject, expected) in [
             (json!({"reference": format!("Patient/{UUID}")}), Identifier::new(system::CHT_UUID, UUID)),
-            (json!({"reference": format!("Patient?identifier=cht|{UUID}")}), Identifier::new(system::CHT_UUID, UUID)),
-            (json!({"reference": format!("Patient/?identifier={UUID}")}), Identifier::new(system::CHT_UUID, UUID)),
-            (json!({"identifier": {"system": "cht", "value": "83288"}}), Identifier::new(system::CHT_SHORTCODE, "83288")),
-            (json!({"identifier": {"system": system::CHT_UUID, "value": "x"}}), Identifier::new(system::CHT_UUID, "x")),
-            (json!({"identifier": {"system": "urn:nupi", "value": "83288"}}), Identifier::new("urn:nupi", "83288")),
+            (
+                json!({"reference": format!("Patient?identifier=cht|{UUID}")}),
+                Identifier::new(system::CHT_UUID, UUID),
+            ),
+            (
+                json!({"reference": format!("Patient/?identifier={UUID}")}),
+                Identifier::new(system::CHT_UUID, UUID),
+            ),
+            (
+                json!({"identifier": {"system": "cht", "value": "83288"}}),
+                Identifier::new(system::CHT_SHORTCODE, "83288"),
+            ),
+            (
+                json!({"identifier": {"system": system::CHT_UUID, "value": "x"}}),
+                Identifier::new(system::CHT_UUID, "x"),
+            ),
+            (
+                json!({"identifier": {"system": "urn:nupi", "value": "83288"}}),
+                Identifier::new("urn:nupi", "83288"),
+            ),
         ] {
-            let request = of(json!({"resourceType": "ServiceRequest", "status": "active", "subject": subject}), Door::Fhir);
+            let request = of(
+                json!({"resourceType": "ServiceRequest", "status": "active", "subject": subject}),
+                Door::Fhir,
+            );
             assert_eq!(request.expect("a request").subject.identifiers, [expected]);
         }
     }
@@ -266,7 +292,8 @@ mod tests {
 
     #[test]
     fn nobody_is_no_patient() {
-        let refused = of(json!({"resourceType": "Task", "status": "requested"}), Door::Fhir).err().expect("refused");
+        let refused =
+            of(json!({"resourceType": "Task", "status": "requested"}), Door::Fhir).err().expect("refused");
         assert_eq!((refused.path.as_str(), refused.code), ("Task.for", "required"));
     }
 }

@@ -70,8 +70,15 @@ fn missing(path: &str) -> Refusal {
 const DOCUMENT_MAPPINGS: &[&str] = &["outcome", "referral", "visit", "practitioner", "patient", "place"];
 
 /// Mappings of bodies that have a route of their own.
-const ROUTE_MAPPINGS: &[&str] =
-    &["cht-patient", "cht-patient-ids", "cht-encounter", "drop-in", "follow-up-request", "referral-update", "store"];
+const ROUTE_MAPPINGS: &[&str] = &[
+    "cht-patient",
+    "cht-patient-ids",
+    "cht-encounter",
+    "drop-in",
+    "follow-up-request",
+    "referral-update",
+    "store",
+];
 
 pub struct Mappings {
     settings: config::Translate,
@@ -96,10 +103,14 @@ impl Mappings {
     pub fn translate(&self, source: &Source, mapping: Option<&str>) -> Result<Translated, Refusal> {
         let translated = match source.route {
             Route::ChtPush(name) => self.document(source, mapping.or(name.as_deref())),
-            _ if mapping.is_some_and(|name| DOCUMENT_MAPPINGS.contains(&name)) => self.document(source, mapping),
+            _ if mapping.is_some_and(|name| DOCUMENT_MAPPINGS.contains(&name)) => {
+                self.document(source, mapping)
+            }
             Route::ChtPatient => one("cht-patient", drop_in::cht_patient(source.body, &self.settings)?),
             Route::ChtPatientIds => one("cht-patient-ids", drop_in::patient_ids(source.body)?),
-            Route::ChtEncounter => one("cht-encounter", drop_in::cht_encounter(source.body, source.received)?),
+            Route::ChtEncounter => {
+                one("cht-encounter", drop_in::cht_encounter(source.body, source.received)?)
+            }
             Route::DropIn(kind) => one("drop-in", drop_in::resource(kind, source.body, source.received)?),
             Route::ServiceRequest => self.request(source, Door::DropIn),
             Route::Fhir(kind) if kind.is_empty() => self.bundle(source),
@@ -108,9 +119,8 @@ impl Mappings {
             }
             Route::Fhir(_) | Route::Poll(_) => {
                 let around = Around(Vec::new());
-                self.resource(source.body, None, &around, source.received).map(|(mapping, meaning)| Translated {
-                    mapping: mapping.into(),
-                    parts: vec![Part { entry: None, meaning }],
+                self.resource(source.body, None, &around, source.received).map(|(mapping, meaning)| {
+                    Translated { mapping: mapping.into(), parts: vec![Part { entry: None, meaning }] }
                 })
             }
         }?;
@@ -132,7 +142,11 @@ impl Mappings {
     fn document(&self, source: &Source, mapping: Option<&str>) -> Result<Translated, Refusal> {
         let doc = &source.body["doc"];
         let name = match mapping {
-            Some(name) => DOCUMENT_MAPPINGS.iter().find(|known| **known == name).copied().ok_or_else(|| self.unknown(name))?,
+            Some(name) => DOCUMENT_MAPPINGS
+                .iter()
+                .find(|known| **known == name)
+                .copied()
+                .ok_or_else(|| self.unknown(name))?,
             None => match claim(doc) {
                 Ok(name) => name,
                 Err(why) => return ignored(why),
@@ -156,8 +170,13 @@ impl Mappings {
     fn request(&self, source: &Source, door: Door) -> Result<Translated, Refusal> {
         let mut resource = source.body.clone();
         resource["resourceType"] = "ServiceRequest".into();
-        let request =
-            inbound::follow_up_request(&resource, &Around(Vec::new()), door, &self.settings, source.received)?;
+        let request = inbound::follow_up_request(
+            &resource,
+            &Around(Vec::new()),
+            door,
+            &self.settings,
+            source.received,
+        )?;
         let part = Part { entry: None, meaning: Meaning::FollowUpRequest(request) };
         Ok(Translated { mapping: "follow-up-request".into(), parts: vec![part] })
     }
@@ -202,7 +221,8 @@ impl Mappings {
         let (mut parts, mut names) = (Vec::new(), Vec::new());
         for i in order {
             let (resource, url) = (&entries[i]["resource"], entries[i]["fullUrl"].as_str());
-            let (name, meaning) = match shape::is_taken(resource["resourceType"].as_str().unwrap_or_default()) {
+            let (name, meaning) = match shape::is_taken(resource["resourceType"].as_str().unwrap_or_default())
+            {
                 true => self.resource(resource, url, &around, source.received).map_err(|r| at_entry(r, i))?,
                 false => ("store", Meaning::Ignored("this type of resource is not taken".into())),
             };
@@ -217,8 +237,12 @@ impl Mappings {
 
     fn unknown(&self, name: &str) -> Refusal {
         let known = self.all_names();
-        let best = known.iter().map(|k| (strsim::jaro_winkler(name, k), k)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = best.filter(|(score, _)| *score > 0.8).map(|(_, k)| format!("did you mean {k}? ")).unwrap_or_default();
+        let best =
+            known.iter().map(|k| (strsim::jaro_winkler(name, k), k)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = best
+            .filter(|(score, _)| *score > 0.8)
+            .map(|(_, k)| format!("did you mean {k}? "))
+            .unwrap_or_default();
         let message = format!("there is no mapping {name} for this; {hint}There are: {}", known.join(", "));
         Refusal { path: String::new(), code: "not-found", message }
     }
@@ -302,7 +326,11 @@ fn gate(translated: &Translated) -> Result<(), Refusal> {
         for entry in &draft.entries {
             if let Err(message) = fhir_gate::check(&entry.resource) {
                 let path = entry.resource_type().to_string();
-                return Err(Refusal { path, code: "invalid", message: format!("would not be valid FHIR R4: {message}") });
+                return Err(Refusal {
+                    path,
+                    code: "invalid",
+                    message: format!("would not be valid FHIR R4: {message}"),
+                });
             }
         }
     }

@@ -17,9 +17,17 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     // The form that `mediator-config/cht` has.
-    Rule { form: "ltfu_follow_up", answers: &[], outcome: &["/outcome", "/follow_up/outcome", "/g_follow_up/outcome"] },
+    Rule {
+        form: "ltfu_follow_up",
+        answers: &[],
+        outcome: &["/outcome", "/follow_up/outcome", "/g_follow_up/outcome"],
+    },
     // The TypeScript mediator's.
-    Rule { form: "interop_follow_up", answers: &["INTEROP_FOLLOW_UP"], outcome: &["/vaccination_details/interop_follow_up"] },
+    Rule {
+        form: "interop_follow_up",
+        answers: &["INTEROP_FOLLOW_UP"],
+        outcome: &["/vaccination_details/interop_follow_up"],
+    },
     Rule {
         form: "trace_follow_up",
         answers: &["TRACE"],

@@ -31,7 +31,10 @@ pub(super) fn patient(doc: &Value, settings: &config::Translate) -> Result<Draft
 
 pub(super) fn practitioner(doc: &Value, settings: &config::Translate) -> Result<Draft, Refusal> {
     let id = text(&doc["_id"]).ok_or_else(|| missing("doc._id"))?;
-    Ok(Draft { entries: vec![practitioner_entry(id, doc, settings, Write::Merge { keep: vec![] })], ..Draft::default() })
+    Ok(Draft {
+        entries: vec![practitioner_entry(id, doc, settings, Write::Merge { keep: vec![] })],
+        ..Draft::default()
+    })
 }
 
 /// Every identifier of a person document.
@@ -70,7 +73,8 @@ pub(super) fn practitioner_entry(id: &str, doc: &Value, settings: &config::Trans
     let identifier = Identifier::new(system::CHT_UUID, id);
     let mut practitioner = Map::new();
     practitioner.insert("resourceType".into(), json!("Practitioner"));
-    practitioner.insert("identifier".into(), json!([{"system": identifier.system, "value": identifier.value}]));
+    practitioner
+        .insert("identifier".into(), json!([{"system": identifier.system, "value": identifier.value}]));
     put(&mut practitioner, "name", name_of(doc));
     put(&mut practitioner, "telecom", telecom(doc, settings));
     put(&mut practitioner, "gender", gender(&doc["sex"]).map(|g| json!(g)));

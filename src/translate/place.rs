@@ -11,7 +11,8 @@ const PLACES: &[&str] = &["clinic", "health_center", "district_hospital"];
 
 pub(super) fn is_place(doc: &Value) -> bool {
     let kind = text(&doc["type"]).unwrap_or_default();
-    PLACES.contains(&kind) || (kind == "contact" && text(&doc["contact_type"]).is_some_and(|kind| kind != "person"))
+    PLACES.contains(&kind)
+        || (kind == "contact" && text(&doc["contact_type"]).is_some_and(|kind| kind != "person"))
 }
 
 pub(super) fn location(doc: &Value) -> Result<Draft, Refusal> {
@@ -28,7 +29,8 @@ pub(super) fn location(doc: &Value) -> Result<Draft, Refusal> {
         location["name"] = json!(name);
     }
     if let Some(parent) = text(&doc["parent"]["_id"]) {
-        location["partOf"] = json!({"type": "Location", "identifier": {"system": system::CHT_PLACE, "value": parent}});
+        location["partOf"] =
+            json!({"type": "Location", "identifier": {"system": system::CHT_PLACE, "value": parent}});
         if let Some(name) = text(&doc["parent"]["name"]) {
             location["partOf"]["display"] = json!(name);
         }

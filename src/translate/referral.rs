@@ -32,7 +32,9 @@ pub(super) fn is_referral(doc: &Value) -> bool {
     let form = text(&doc["form"]).unwrap_or_default();
     let rules = RULES.iter().filter(|rule| rule.form.is_empty() || rule.form == form);
     rules.filter_map(|rule| Some((rule, doc["fields"].pointer(rule.path)?))).any(|(rule, answer)| {
-        rule.answers.is_empty() || text(answer).is_some_and(|a| rule.answers.contains(&a)) || answer == &json!(true)
+        rule.answers.is_empty()
+            || text(answer).is_some_and(|a| rule.answers.contains(&a))
+            || answer == &json!(true)
     })
 }
 
@@ -117,9 +119,10 @@ fn reasons(doc: &Value) -> Vec<String> {
     }
     super::visit::answers(doc)
         .into_iter()
-        .filter(|(path, answer)| path.contains("danger_sign") && answer.as_str().is_some_and(|a| YES.contains(&a)))
+        .filter(|(path, answer)| {
+            path.contains("danger_sign") && answer.as_str().is_some_and(|a| YES.contains(&a))
+        })
         .filter_map(|(path, _)| path.rsplit('.').next().map(humanised))
         .take(20)
         .collect()
 }
-

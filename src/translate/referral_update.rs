@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 /// The referral that a resource is news of: it carries its identifier, or is focused on or based on it.
 pub(super) fn referral_of(resource: &Value) -> Option<Identifier> {
     let own = resource["identifier"].as_array().into_iter().flatten();
-    let based_on = resource["basedOn"].as_array().into_iter().flatten().map(|reference| &reference["identifier"]);
+    let based_on =
+        resource["basedOn"].as_array().into_iter().flatten().map(|reference| &reference["identifier"]);
     own.chain([&resource["focus"]["identifier"]]).chain(based_on).find_map(|identifier| {
         let value = text(&identifier["value"])?;
         (identifier["system"] == system::CHT_REPORT).then(|| Identifier::new(system::CHT_REPORT, value))
@@ -54,7 +55,13 @@ pub(super) fn referral_update(
     })
 }
 
-fn fields(resource: &Value, referral: &Identifier, state: State, said: &[String], received: i64) -> Map<String, Value> {
+fn fields(
+    resource: &Value,
+    referral: &Identifier,
+    state: State,
+    said: &[String],
+    received: i64,
+) -> Map<String, Value> {
     let admitted = said.iter().any(|words| words.to_lowercase().contains("admit"));
     // The codes of the form's list: 0 not seen, 1 treated, 2 admitted.
     let outcome = match state {
@@ -76,9 +83,16 @@ fn fields(resource: &Value, referral: &Identifier, state: State, said: &[String]
 }
 
 fn seen_on(resource: &Value, received: i64) -> String {
-    let places = ["/executionPeriod/end", "/executionPeriod/start", "/occurrenceDateTime", "/lastModified", "/meta/lastUpdated"];
+    let places = [
+        "/executionPeriod/end",
+        "/executionPeriod/start",
+        "/occurrenceDateTime",
+        "/lastModified",
+        "/meta/lastUpdated",
+    ];
     let outputs = resource["output"].as_array().into_iter().flatten();
-    let in_output = outputs.filter_map(|o| date(&o["valueDateTime"]).or_else(|| date(&o["valueDate"]))).next();
+    let in_output =
+        outputs.filter_map(|o| date(&o["valueDateTime"]).or_else(|| date(&o["valueDate"]))).next();
     let seen = in_output.or_else(|| places.iter().find_map(|path| date(resource.pointer(path)?)));
     seen.or_else(|| day(received)).map(|seen| seen.to_string()).unwrap_or_default()
 }
@@ -89,11 +103,15 @@ fn words(resource: &Value) -> Vec<String> {
     all.extend(concepts(&resource["statusReason"]));
     for output in resource["output"].as_array().into_iter().flatten() {
         let name = concepts(&output["type"]).into_iter().next();
-        let value = ["valueString", "valueCode", "valueMarkdown"].iter().find_map(|key| text(&output[*key]).map(String::from));
+        let value = ["valueString", "valueCode", "valueMarkdown"]
+            .iter()
+            .find_map(|key| text(&output[*key]).map(String::from));
         let value = value.or_else(|| concepts(&output["valueCodeableConcept"]).into_iter().next());
-        let value = value.or_else(|| ["valueBoolean", "valueInteger", "valueDecimal"].iter().find_map(|key| {
-            (!output[*key].is_null()).then(|| output[*key].to_string())
-        }));
+        let value = value.or_else(|| {
+            ["valueBoolean", "valueInteger", "valueDecimal"]
+                .iter()
+                .find_map(|key| (!output[*key].is_null()).then(|| output[*key].to_string()))
+        });
         all.extend(value.map(|value| name.map_or(value.clone(), |name| format!("{name}: {value}"))));
     }
     let notes = resource["note"].as_array().into_iter().flatten();
@@ -143,6 +161,9 @@ mod tests {
 
     #[test]
     fn others_are_no_referrals_of_ours() {
-        assert!(referral_of(&json!({"resourceType": "Task", "identifier": [{"system": "x", "value": "r"}]})).is_none());
+        assert!(
+            referral_of(&json!({"resourceType": "Task", "identifier": [{"system": "x", "value": "r"}]}))
+                .is_none()
+        );
     }
 }

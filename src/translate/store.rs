@@ -52,7 +52,9 @@ fn name_our_way(resource: &mut Value, is_patient: bool) {
 /// The identifier that it goes by is among its own; ids and versions are the server's.
 fn carry(resource: &mut Value, target: &Identifier) {
     let mut all = resource["identifier"].as_array().cloned().unwrap_or_default();
-    let same = |i: &&mut Value| text(&i["value"]) == Some(&target.value) && text(&i["system"]).is_none_or(|s| s == target.system);
+    let same = |i: &&mut Value| {
+        text(&i["value"]) == Some(&target.value) && text(&i["system"]).is_none_or(|s| s == target.system)
+    };
     match all.iter_mut().find(same) {
         Some(identifier) => identifier["system"] = json!(target.system),
         None => all.insert(0, json!({"system": target.system, "value": target.value})),
@@ -82,12 +84,17 @@ mod tests {
             "identifier": [{"system": "urn:nupi", "value": "N1"}]});
         let draft = store(&patient, None, &Around(Vec::new()));
         assert!(draft.entries[0].target == Target::Identifier(Identifier::new("urn:nupi", "N1")));
-        assert!(draft.entries[0].resource.get("id").is_none() && draft.entries[0].resource.get("meta").is_none());
+        assert!(
+            draft.entries[0].resource.get("id").is_none() && draft.entries[0].resource.get("meta").is_none()
+        );
     }
 
     #[test]
     fn without_an_identifier_by_its_id() {
         let draft = store(&json!({"resourceType": "Encounter", "id": "7"}), None, &Around(Vec::new()));
-        assert_eq!(draft.entries[0].resource["identifier"][0], json!({"system": system::REQUEST, "value": "Encounter/7"}));
+        assert_eq!(
+            draft.entries[0].resource["identifier"][0],
+            json!({"system": system::REQUEST, "value": "Encounter/7"})
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! How CHT writes values, and how FHIR wants them.
+use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// A non-empty text. CHT writes `""` for what was not answered.
@@ -13,9 +13,7 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 /// milliseconds since 1970, and nothing for `""` and for what is no date (`NaN-NaN-01`).
 pub(super) fn date(value: &Value) -> Option<Date> {
     match value {
-        Value::Number(millis) => {
-            day(millis.as_i64()?)
-        }
+        Value::Number(millis) => day(millis.as_i64()?),
         _ => text(value)?.get(..10)?.parse().ok(),
     }
 }
@@ -73,7 +71,9 @@ pub(super) fn phone(raw: &str, country: &str) -> String {
 pub(super) fn pruned(value: &Value) -> Option<Value> {
     match value {
         Value::Null => None,
-        Value::String(text) => text.trim().is_empty().then_some(()).map_or_else(|| Some(json!(text.trim())), |()| None),
+        Value::String(text) => {
+            text.trim().is_empty().then_some(()).map_or_else(|| Some(json!(text.trim())), |()| None)
+        }
         Value::Array(items) => {
             let kept: Vec<Value> = items.iter().filter_map(pruned).collect();
             (!kept.is_empty()).then_some(Value::Array(kept))

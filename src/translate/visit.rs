@@ -21,7 +21,8 @@ pub(super) struct Visit {
 
 /// An app form's report: one that a CHW filled about somebody.
 pub(super) fn is_app_report(doc: &Value) -> bool {
-    doc["type"] == "data_record" && (text(&doc["content_type"]).is_some() || doc["fields"]["inputs"].is_object())
+    doc["type"] == "data_record"
+        && (text(&doc["content_type"]).is_some() || doc["fields"]["inputs"].is_object())
 }
 
 pub(super) fn visit(doc: &Value, settings: &config::Translate, received: i64) -> Result<Visit, Refusal> {
@@ -66,7 +67,8 @@ fn patient_of(doc: &Value, settings: &config::Translate) -> Result<(Subject, Ent
         return Err(missing("doc.fields.patient_id"));
     };
     let system = if is_document_id(id) { system::CHT_UUID } else { system::CHT_SHORTCODE };
-    let subject = Subject { identifiers: vec![Identifier::new(system, id)], reference: None, path: path.into() };
+    let subject =
+        Subject { identifiers: vec![Identifier::new(system, id)], reference: None, path: path.into() };
     let entry = bare_patient(&subject);
     Ok((subject, entry))
 }
@@ -121,7 +123,9 @@ pub(super) fn answers(doc: &Value) -> Vec<(String, Value)> {
 
 fn collect(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
     match value {
-        Value::Object(fields) => fields.iter().for_each(|(key, field)| collect(field, &format!("{path}.{key}"), found)),
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, field)| collect(field, &format!("{path}.{key}"), found))
+        }
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(i, item)| collect(item, &format!("{path}.{i}"), found));
         }

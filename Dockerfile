@@ -1,0 +1,19 @@
+FROM rust:1.95-slim-bookworm AS build
+# SQLite and ring are compiled from C.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
+    cargo build --release --locked && cp target/release/cht-fhir-mediator /cht-fhir-mediator && mkdir /journal
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /cht-fhir-mediator /usr/local/bin/cht-fhir-mediator
+# Owned by the user that the mediator runs as; a volume made here takes its owner from it.
+COPY --from=build --chown=nonroot:nonroot /journal /var/lib/cht-fhir-mediator
+VOLUME /var/lib/cht-fhir-mediator
+WORKDIR /var/lib/cht-fhir-mediator
+USER nonroot
+EXPOSE 3410
+# No HEALTHCHECK here: the image has no shell and no curl. Let the orchestrator ask the mediator's
+# health address.
+ENTRYPOINT ["/usr/local/bin/cht-fhir-mediator"]
