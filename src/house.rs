@@ -98,21 +98,16 @@ impl House {
     }
 }
 
+/// One recorder a process, whoever opens a house first.
 fn metrics_handle() -> Result<PrometheusHandle, String> {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(handle) = HANDLE.get() {
-        return Ok(handle.clone());
-    }
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("size".into()), &[1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0])
-        .map_err(|e| e.to_string())?;
-    let handle = builder.install_recorder().map_err(|e| e.to_string());
-    // Somebody else may have been first.
-    match (handle, HANDLE.get()) {
-        (_, Some(first)) => Ok(first.clone()),
-        (Ok(handle), None) => Ok(HANDLE.get_or_init(|| handle).clone()),
-        (Err(error), None) => Err(error),
-    }
+    static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    let install = || {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("size".into()), &[1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0])
+            .map_err(|e| e.to_string())?;
+        builder.install_recorder().map_err(|e| e.to_string())
+    };
+    HANDLE.get_or_init(install).clone()
 }
 
 fn all_servers(settings: &Settings) -> impl Iterator<Item = (&str, &ServerSettings)> {

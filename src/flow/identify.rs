@@ -590,7 +590,9 @@ fn scoped(meaning: Meaning, client: &str) -> Meaning {
 
 fn replace_system(value: &mut Value, own: &str) -> bool {
     match value {
-        Value::Array(items) => items.iter_mut().map(|item| replace_system(item, own)).filter(|changed| *changed).count() > 0,
+        Value::Array(items) => {
+            items.iter_mut().map(|item| replace_system(item, own)).filter(|changed| *changed).count() > 0
+        }
         Value::Object(fields) => {
             let mut any = false;
             for (key, field) in fields {

@@ -1,0 +1,222 @@
+//! Who may come in, with what, and how others are sent away.
+use crate::world::{World, ltfu};
+use cht_fhir_mediator::http::auth::hash_secret;
+use cht_fhir_mediator::standins::cht;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn guarded() -> World {
+    let hash = |secret| hash_secret(secret).expect("a hash");
+    let clients = json!([
+        {"id": "cht", "secret": hash("push-secret"), "roles": ["push"]},
+        {"id": "emr", "secret": hash("fhir-secret"), "roles": ["fhir"]},
+        {"id": "ops", "secret": hash("admin-secret"), "roles": ["admin"]},
+    ]);
+    World::with(&[("CLIENTS", &clients.to_string())], cht::Options::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_route_takes_its_roles_only() {
+    let world = guarded().await;
+    let who =
+        [("", ""), ("cht", "push-secret"), ("emr", "fhir-secret"), ("ops", "admin-secret"), ("emr", "wrong")];
+    for (method, path, may) in [
+        ("POST", "/cht/push", [401, 200, 403, 403, 401]),
+        ("POST", "/mediator/cht/push", [401, 200, 403, 403, 401]),
+        ("POST", "/patient", [401, 200, 200, 403, 401]),
+        ("POST", "/fhir/Patient", [401, 403, 400, 403, 401]),
+        ("POST", "/fhir", [401, 403, 400, 403, 401]),
+        ("PUT", "/fhir/Patient/1", [401, 403, 400, 403, 401]),
+        ("GET", "/transactions", [401, 403, 403, 200, 401]),
+        ("POST", "/transactions/x/rerun", [401, 403, 403, 409, 401]),
+        ("GET", "/transactions/x", [401, 404, 404, 404, 401]),
+    ] {
+        for ((id, secret), expected) in who.iter().zip(may) {
+            let mut request = world.http.request(method.parse().expect("a method"), world.url(path));
+            if !id.is_empty() {
+                request = request.basic_auth(id, Some(secret));
+            }
+            if method != "GET" {
+                request = request.json(&json!({"doc": {}}));
+            }
+            let (status, body) = world.send(request).await;
+            assert_eq!(status, expected, "{method} {path} as {id}: {body}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spellings_and_tricks_open_nothing() {
+    let world = guarded().await;
+    for path in [
+        "/fhir//Patient",
+        "/FHIR/Patient",
+        "/fhir/../transactions",
+        "/cht/push/",
+        "/%66hir/Patient",
+        "/cht/push/nope",
+        "//cht/push",
+    ] {
+        let mut stream =
+            tokio::net::TcpStream::connect(world.settings.server.listen).await.expect("connected");
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nX-HTTP-Method-Override: GET\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+        );
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(matches!(status, "401" | "404" | "405"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_bodies_get_an_outcome_that_names_the_element() {
+    let world = World::new().await;
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    for (path, body, expected, words) in [
+        ("/fhir/Patient", "{".to_string(), 400, "not JSON"),
+        ("/fhir/Patient", "[]".into(), 400, "not a JSON object"),
+        ("/fhir/Patient", format!("{{\"a\":{deep}}}"), 400, "recursion"),
+        ("/fhir/Patient", r#"{"resourceType":"Patient","resourceType":"Patient"}"#.into(), 400, "twice"),
+        ("/fhir/Patient", r#"{"resourceType":"Patient","name":"A"}"#.into(), 400, "Patient.name"),
+        ("/fhir/Patient", r#"{"resourceType":"Task"}"#.into(), 400, "Task.resourceType"),
+        ("/fhir/Patient", r#"{"resourceType":"Patient","birthDate":"1990-13-01"}"#.into(), 400, "Patient.birthDate"),
+        ("/fhir/Medication", r#"{"resourceType":"Medication"}"#.into(), 404, "Medication is not taken"),
+        ("/fhir", r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":1},"request":{"method":"POST","url":"Patient"}}]}"#.into(),
+            400, "Bundle.entry[0].resource.gender"),
+        ("/nothing", "{}".into(), 404, "nothing at this path"),
+    ] {
+        let request = world.http.post(world.url(path)).header("content-type", "application/fhir+json").body(body.clone());
+        let (status, answer) = world.send(request).await;
+        assert_eq!(status, expected, "{body} {answer}");
+        assert_eq!(answer["resourceType"], "OperationOutcome", "{answer}");
+        assert!(answer.to_string().contains(words), "{words}: {answer}");
+    }
+    let invalid = world
+        .http
+        .post(world.url("/cht/push"))
+        .header("content-type", "application/json")
+        .body(b"{\"doc\":\"\xff\"}".to_vec());
+    assert_eq!(world.send(invalid).await.0, 400);
+    let zipped = world.http.post(world.url("/cht/push")).header("content-encoding", "gzip").body("x");
+    assert_eq!(world.send(zipped).await.0, 415);
+    let xml =
+        world.http.post(world.url("/fhir")).header("content-type", "application/fhir+xml").body("<Bundle/>");
+    assert_eq!(world.send(xml).await.0, 415);
+    assert!(world.transactions().await.is_empty(), "nothing of it was journaled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_or_too_slow_is_sent_away() {
+    let world = World::with(
+        &[("SERVER__MAX_BODY_BYTES", "1000"), ("SERVER__READ_TIMEOUT_MS", "500")],
+        cht::Options::default(),
+    )
+    .await;
+    let large = world.http.post(world.url("/cht/push")).json(&json!({"doc": {"x": "y".repeat(2000)}}));
+    assert_eq!(world.send(large).await.0, 413);
+    for head in ["POST /cht/push HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", "POST /cht/push HT"] {
+        let mut stream =
+            tokio::net::TcpStream::connect(world.settings.server.listen).await.expect("connected");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        let ended =
+            tokio::time::timeout(std::time::Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "a slow sender holds its connection: {head}");
+    }
+    let mut stream = tokio::net::TcpStream::connect(world.settings.server.listen).await.expect("connected");
+    let _ = stream
+        .write_all(format!("GET / HTTP/1.1\r\nHost: x\r\nX-A: {}\r\n\r\n", "a".repeat(200_000)).as_bytes())
+        .await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(
+        String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 431"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_answered_entry_by_entry() {
+    let world = World::new().await;
+    world.know_patient();
+    let post = |resource: Value| json!({"resource": resource.clone(), "request": {"method": "POST", "url": resource["resourceType"]}});
+    let mut nobody = ltfu("SR-2");
+    nobody["subject"] = json!({"identifier": {"system": "urn:mrn", "value": "nobody"}});
+    let bundle = json!({"resourceType": "Bundle", "type": "batch", "entry": [
+        post(ltfu("SR-1")), post(nobody), post(json!({"resourceType": "Patient", "name": "A"})), {"request": {"method": "DELETE", "url": "Patient/1"}}]});
+    let (status, body) = world.post("/fhir", &bundle).await;
+    assert_eq!((status, body["type"].as_str()), (200, Some("batch-response")));
+    let codes: Vec<&str> = body["entry"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .map(|e| &e["response"]["status"].as_str().unwrap_or_default()[..3])
+        .collect();
+    assert_eq!(codes, ["201", "422", "400", "400"], "{body}");
+    assert_eq!(
+        body["entry"][2]["response"]["outcome"]["issue"][0]["expression"][0],
+        "Bundle.entry[2].resource.name"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_is_one_act_and_one_body() {
+    let world = World::new().await;
+    world.know_patient();
+    let send = |body: Value| {
+        world.send(
+            world.http.post(world.url("/fhir/ServiceRequest")).header("idempotency-key", "k1").json(&body),
+        )
+    };
+    let mut anonymous = ltfu("x");
+    anonymous.as_object_mut().expect("an object").remove("identifier");
+    let first = send(anonymous.clone()).await;
+    assert_eq!(first.0, 201);
+    assert_eq!(send(anonymous).await, first);
+    assert_eq!(send(ltfu("other")).await.0, 422);
+    assert_eq!(world.cht.reports().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_is_503_and_nothing_is_accepted() {
+    let world = World::with(
+        &[("JOURNAL__MAX_OPEN", "2"), ("SERVER__ANSWER_WITHIN_MS", "50")],
+        cht::Options::default(),
+    )
+    .await;
+    world.fhir.faults().set_down(true);
+    let mut codes = Vec::new();
+    for i in 0..4 {
+        let body = json!({"doc": {"_id": format!("a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb{i:02}"), "type": "person", "name": "Test Person"}});
+        let answer = world.http.post(world.url("/cht/push")).json(&body).send().await.expect("an answer");
+        if answer.status() == 503 {
+            assert!(answer.headers().contains_key("retry-after"));
+        }
+        codes.push(answer.status().as_u16());
+    }
+    assert_eq!(codes, [202, 202, 503, 503]);
+    assert_eq!(world.transactions().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_metrics_name_no_patient() {
+    let world = World::new().await;
+    world.know_patient();
+    world.post("/cht/push", &crate::world::fixture("full-person-10")["body"]).await;
+    world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await;
+    assert_eq!(world.get("/").await.1["status"], "success");
+    assert_eq!(world.get("/health/live").await.0, 200);
+    let (status, ready) = world.get("/health/ready").await;
+    assert_eq!((status, ready["status"].as_str()), (200, Some("ready")));
+    let metrics =
+        world.http.get(world.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
+    assert!(metrics.contains("transactions_accepted"), "{metrics}");
+    for secret in ["Achieng", "Otieno", "254712000101", "1992-03-14", "83288", crate::world::PATIENT] {
+        assert!(!metrics.contains(secret) && !ready.to_string().contains(secret), "{secret}");
+    }
+    let capability = world.get("/fhir/metadata").await.1;
+    assert_eq!(capability["fhirVersion"], "4.0.1");
+}

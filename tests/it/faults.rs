@@ -1,0 +1,172 @@
+//! Neighbours that fail: nothing is lost, nothing is done twice, and it is seen.
+use crate::world::{World, fixture, ltfu};
+use cht_fhir_mediator::flow::ports::Action;
+use cht_fhir_mediator::standins::cht;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_lost_after_the_effect_doubles_nothing() {
+    let world = World::new().await;
+    world.know_patient();
+    world.cht.faults().on("POST", "/api/v2/records").drop_after_effect_next(2);
+    world.fhir.faults().on("POST", "/fhir").drop_after_effect_next(2);
+    world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await;
+    let rows = world.settled().await;
+    assert!(rows.iter().all(|row| matches!(row.status.as_str(), "delivered" | "ignored")), "{}", json!(rows));
+    assert_eq!(world.cht.reports().len(), 1);
+    assert_eq!(world.fhir.resources("ServiceRequest").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_is_waited_for_and_its_callers_are_told_202() {
+    let world = World::with(&[("SERVER__ANSWER_WITHIN_MS", "300")], cht::Options::default()).await;
+    world.fhir.faults().set_down(true);
+    let push = fixture("full-person-10");
+    let (status, body) = world.post("/cht/push", &push["body"]).await;
+    assert_eq!((status, body["status"].as_str()), (202, Some("open")));
+    world.fhir.faults().set_down(false);
+    assert_eq!(world.settled().await[0].status, "delivered");
+    assert_eq!(world.fhir.resources("Patient").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permanent_refusal_is_shown_in_the_destinations_words_and_not_repeated() {
+    let world = World::new().await;
+    world.fhir.faults().on("POST", "/fhir").fail_next(1, 422);
+    let (status, body) = world.post("/cht/push", &fixture("full-person-10")["body"]).await;
+    assert_eq!((status, body["status"].as_str()), (200, Some("failed")), "{body}");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let rows = world.settled().await;
+    assert_eq!((rows[0].status.as_str(), rows[0].attempts), ("failed", 1));
+    assert!(rows[0].error.as_deref().expect("words").contains("422"), "{:?}", rows[0].error);
+    // An operator reruns it once the cause is gone.
+    let house = world.house.as_ref().expect("open");
+    house.corridor.change(&rows[0].id, Action::Rerun).await.expect("written").expect("rerun");
+    assert_eq!(world.settled().await[0].status, "delivered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retry_after_is_honoured() {
+    let world = World::with(&[("DELIVERY__BREAKER_FAILURES", "99")], cht::Options::default()).await;
+    world.fhir.faults().on("POST", "/fhir").fail_next_retry_after(1, 503, "1");
+    let started = Instant::now();
+    world.post("/cht/push", &fixture("full-person-10")["body"]).await;
+    world.settled().await;
+    assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_subject_holds_back_itself_and_nobody_else() {
+    let world = World::with(
+        &[("SERVER__ANSWER_WITHIN_MS", "100"), ("DELIVERY__FIRST_RETRY_MS", "2000")],
+        cht::Options::default(),
+    )
+    .await;
+    let stuck = fixture("full-person-10")["body"].clone();
+    let mut newer = stuck.clone();
+    newer["doc"]["phone"] = "+254712000199".into();
+    world.fhir.faults().on("POST", "/fhir").fail_next(1, 500);
+    world.post("/cht/push", &stuck).await;
+    world.post("/cht/push", &newer).await;
+    let (_, other) = world.post("/cht/push", &fixture("full-person-11")["body"]).await;
+    assert_eq!(other["status"], "delivered");
+    let rows = world.transactions().await;
+    assert_eq!((rows[0].status.as_str(), rows[1].status.as_str()), ("open", "open"));
+    assert_eq!(rows[1].waits_for.as_ref(), Some(&rows[0].id));
+    world.settled().await;
+    let patient =
+        world.fhir.resources("Patient").into_iter().find(|p| p["name"][0]["text"] == "Achieng Otieno");
+    assert_eq!(patient.expect("her")["telecom"][0]["value"], "+254712000199");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_password_stops_instead_of_locking_us_out() {
+    let world = World::with(
+        &[("CHT__PASSWORD", "wrong"), ("SERVER__ANSWER_WITHIN_MS", "300")],
+        cht::Options::default(),
+    )
+    .await;
+    world.know_patient();
+    for i in 0..15 {
+        world.post("/fhir/ServiceRequest", &ltfu(&format!("SR-{i}"))).await;
+    }
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(world.cht.faults().calls().len(), 1, "one refusal is enough");
+    let rows = world.transactions().await;
+    assert!(rows.iter().all(|row| row.status == "open"));
+    assert!(rows[0].error.as_deref().expect("words").contains("cht.password"), "{:?}", rows[0].error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_saved_with_errors_is_a_failure_with_chts_words() {
+    let world = World::new().await;
+    world.know_patient();
+    // Somebody took the public flag from the form.
+    let mut options = cht::Options::default();
+    options.forms["LTFU_REQUEST"]["public_form"] = json!(false);
+    let strict = World::with(&[], options).await;
+    strict.know_patient();
+    let (status, body) = strict.post("/fhir/ServiceRequest", &ltfu("SR-1")).await;
+    assert_eq!(status, 422, "{body}");
+    assert!(body.to_string().contains("sys.facility_not_found"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_takes_up_what_was_open() {
+    let mut world = World::with(&[("SERVER__ANSWER_WITHIN_MS", "100")], cht::Options::default()).await;
+    world.know_patient();
+    world.fhir.faults().set_down(true);
+    world.cht.faults().set_down(true);
+    world.post("/cht/push", &fixture("full-person-11")["body"]).await;
+    world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await;
+    world.close().await;
+    world.fhir.faults().set_down(false);
+    world.cht.faults().set_down(false);
+    world.open().await;
+    let rows = world.settled().await;
+    assert!(rows.iter().all(|row| row.status != "failed"), "{}", json!(rows));
+    assert_eq!((world.cht.reports().len(), world.fhir.resources("ServiceRequest").len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_to_two_destinations_has_a_state_for_each() {
+    let second = cht_fhir_mediator::standins::fhir::start(crate::world::any(), Default::default())
+        .await
+        .expect("a server");
+    let world = World::with(
+        &[
+            ("DESTINATIONS__LAB__URL", &second.url()),
+            ("DELIVERY__TO", "{ default = [\"fhir\", \"lab\"] }"),
+            ("SERVER__ANSWER_WITHIN_MS", "200"),
+        ],
+        cht::Options::default(),
+    )
+    .await;
+    second.faults().set_down(true);
+    world.post("/cht/push", &fixture("full-person-10")["body"]).await;
+    world.until("the first has it", |w| w.fhir.resources("Patient").len() == 1).await;
+    assert_eq!(world.transactions().await[0].status, "open");
+    second.faults().set_down(false);
+    assert_eq!(world.settled().await[0].status, "delivered");
+    assert_eq!((world.fhir.resources("Patient").len(), second.resources("Patient").len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_transactions_gets_one_after_the_other() {
+    let world = World::with(&[("FHIR__TRANSACTIONS", "false")], cht::Options::default()).await;
+    world.fhir.faults().on("POST", "/fhir/Encounter").drop_after_effect_next(1);
+    let (_, body) = world.post("/cht/push", &fixture("full-report-20")["body"]).await;
+    world.settled().await;
+    assert!(body["status"] == "delivered" || body["status"] == "open", "{body}");
+    let bundles =
+        world.fhir.faults().calls().iter().filter(|c| c.method == "POST" && c.path == "/fhir").count();
+    assert_eq!(bundles, 0);
+    let (patient, request) =
+        (&world.fhir.resources("Patient")[0], &world.fhir.resources("ServiceRequest")[0]);
+    assert_eq!(
+        request["subject"]["reference"],
+        format!("Patient/{}", patient["id"].as_str().unwrap_or_default())
+    );
+    assert!(world.fhir.ledger().values().all(|n| *n == 1));
+}

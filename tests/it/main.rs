@@ -1,0 +1,7 @@
+//! The whole house, with stand-ins for the neighbours.
+mod door;
+mod faults;
+mod follow_up;
+mod pushes;
+mod referral;
+mod world;
