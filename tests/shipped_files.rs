@@ -1,4 +1,7 @@
 //! The files for CHT and FHIR servers that are shipped beside the mediator say what it does.
+// Clippy allows it in test functions only, and helpers of tests are none.
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
