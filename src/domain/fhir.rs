@@ -36,10 +36,27 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A resource of which we know the identifier.
+    pub fn new(identifier: Identifier, write: Write, resource: Value) -> Self {
+        let kind = resource["resourceType"].as_str().unwrap_or_default();
+        Self {
+            full_url: full_url(kind, &identifier),
+            target: Target::Identifier(identifier),
+            write,
+            resource,
+        }
+    }
+
     /// `resourceType` of the resource; empty if it has none.
     pub fn resource_type(&self) -> &str {
         self.resource["resourceType"].as_str().unwrap_or_default()
     }
+}
+
+/// The same for the same identifier, so that two messages mean one resource.
+pub fn full_url(kind: &str, identifier: &Identifier) -> String {
+    let name = format!("{kind} {}", identifier.token());
+    format!("urn:uuid:{}", uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()))
 }
 
 /// The transaction Bundle that says what `entries` ask of a server, for people to read and for

@@ -1,7 +1,7 @@
 //! The step after translation: who is meant, which requests are answered, and so what is to be done
 //! where. Makes the plan and the facts that it builds on; writes and sends nothing.
 use super::ports::{Callbacks, Cht, Facts, Failure, FhirServer, Guard, Journal, JournalError, Transaction};
-use crate::domain::fhir::{Entry, Target, Write};
+use crate::domain::fhir::{Entry, Target, Write, full_url};
 use crate::domain::follow_up::{
     Draft, FollowUpRequest, Kind, Meaning, Outcome, ReferralUpdate, State, Subject,
 };
@@ -170,14 +170,16 @@ impl Draughtsman<'_> {
             None => Vec::new(),
         };
         named.retain(|f| f.kind == Kind::FollowUp);
-        if !named.is_empty() {
-            if named.iter().any(|f| f.person != person) {
-                return Err(Stop::Refused(refused(
-                    "doc.fields",
-                    "conflict",
-                    "this report is about another patient than the request that it names",
-                )));
-            }
+        if !named.is_empty() && named.iter().all(|f| f.person != person) {
+            return Err(Stop::Refused(refused(
+                "doc.fields",
+                "conflict",
+                "this report is about another patient than the request that it names",
+            )));
+        }
+        // A report that names a request answers that one or none: another form's task, say.
+        if outcome.answers.is_some() {
+            named.retain(|f| f.person == person);
             return Ok(named);
         }
         let mine = format!("{} ", self.transaction.head.id);
@@ -588,7 +590,7 @@ fn scoped(meaning: Meaning, client: &str) -> Meaning {
 
 fn replace_system(value: &mut Value, own: &str) -> bool {
     match value {
-        Value::Array(items) => items.iter_mut().fold(false, |any, item| replace_system(item, own) || any),
+        Value::Array(items) => items.iter_mut().map(|item| replace_system(item, own)).filter(|changed| *changed).count() > 0,
         Value::Object(fields) => {
             let mut any = false;
             for (key, field) in fields {
@@ -783,12 +785,6 @@ fn bare_patient(uuid: &str) -> (Entry, String) {
         resource,
     };
     (entry, url)
-}
-
-/// The same for the same identifier, so that two messages mean one resource.
-fn full_url(kind: &str, identifier: &Identifier) -> String {
-    let name = format!("{kind} {}", identifier.token());
-    format!("urn:uuid:{}", uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()))
 }
 
 pub fn callback_destination(address: &str) -> String {

@@ -18,6 +18,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{get, post, put};
+pub use json::parse as parse_json;
 use metrics_exporter_prometheus::PrometheusHandle;
 use reply::{Reader, refusal};
 use request::{Closed, Limits, Opened};

@@ -27,7 +27,8 @@ fn the_defaults_are_complete_and_every_key_is_explained() {
     let settings = load(None, std::iter::empty()).map_err(|e| format!("{e:?}")).expect("defaults");
     assert_eq!(settings.server.listen.port(), 3410);
     let lines: Vec<&str> = DEFAULTS.lines().collect();
-    for (i, line) in lines.iter().enumerate().filter(|(_, line)| line.contains('=') && !line.starts_with('#')) {
+    for (i, line) in lines.iter().enumerate().filter(|(_, line)| line.contains('=') && !line.starts_with('#'))
+    {
         assert!(lines[i - 1].starts_with('#'), "no reason is given for {line}");
     }
 }

@@ -1,0 +1,83 @@
+//! The command line.
+mod check;
+mod secret;
+mod serve;
+mod transactions;
+mod translate;
+
+use crate::config::{self, Settings};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Mediates between the Community Health Toolkit and FHIR R4 systems.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Cli {
+    /// The configuration file; without one the defaults hold (see mediator-config/mediator.toml).
+    #[arg(long, short, global = true, env = "MEDIATOR_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play a referral and a lost-to-follow-up request against stand-ins, and stay up to try by hand.
+    Sandbox(crate::sandbox::Options),
+    /// Run for real.
+    Serve,
+    /// Print what a CHT push or a FHIR body becomes. Sends nothing.
+    Translate(translate::Options),
+    /// Verify the configuration, the mappings and the profiles.
+    Check,
+    /// Find, explain and rerun what did not arrive.
+    #[command(subcommand)]
+    Transactions(transactions::Command),
+    /// Make a client's secret: prints the hash for the configuration.
+    HashSecret,
+    /// Ask a running mediator whether it is ready: for container health checks.
+    Health,
+}
+
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::HashSecret => secret::run(),
+        Command::Check => check::run(cli.config.as_deref()),
+        Command::Sandbox(options) => with_runtime(crate::sandbox::run(options)),
+        command => match settings(cli.config.as_deref()) {
+            Err(code) => code,
+            Ok(settings) => match command {
+                Command::Serve => with_runtime(serve::run(settings)),
+                Command::Translate(options) => translate::run(&settings, &options),
+                Command::Transactions(command) => with_runtime(transactions::run(settings, command)),
+                Command::Health => with_runtime(serve::health(settings)),
+                Command::HashSecret | Command::Check | Command::Sandbox(_) => ExitCode::SUCCESS,
+            },
+        },
+    }
+}
+
+fn with_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// The settings, or every mistake in them on stderr.
+fn settings(file: Option<&std::path::Path>) -> Result<Settings, ExitCode> {
+    config::load(file, std::env::vars()).map_err(|errors| {
+        for error in &errors {
+            eprintln!("{error}");
+        }
+        eprintln!("{} mistake(s) in the configuration; nothing was started", errors.len());
+        ExitCode::from(2)
+    })
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,64 @@
+//! `serve` and `health`.
+use super::fail;
+use crate::config::{self, Settings};
+use crate::house::House;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) async fn run(settings: Settings) -> ExitCode {
+    log(&settings.log);
+    for warning in config::warnings(&settings) {
+        tracing::warn!("{warning}");
+    }
+    let house = match House::open(&settings).await {
+        Ok(house) => house,
+        Err(error) => return fail(&format!("the mediator cannot start: {error}")),
+    };
+    eprintln!("cht-fhir-mediator {} listens on {}", env!("CARGO_PKG_VERSION"), house.address);
+    wait_for_signal().await;
+    house.close().await;
+    ExitCode::SUCCESS
+}
+
+fn log(settings: &config::Log) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let result = if settings.json { lines.json().try_init() } else { lines.try_init() };
+    if let Err(error) = result {
+        eprintln!("no log: {error}");
+    }
+}
+
+async fn wait_for_signal() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// Asks the mediator that these settings describe.
+pub(super) async fn health(settings: Settings) -> ExitCode {
+    let scheme = if settings.server.tls_cert.is_some() { "https" } else { "http" };
+    let mut address = settings.server.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let url = format!("{scheme}://{address}/health/ready");
+    let client = match crate::systems::client::client(
+        std::time::Duration::from_secs(5),
+        settings.server.tls_cert.as_deref(),
+    ) {
+        Ok(client) => client,
+        Err(error) => return fail(&error),
+    };
+    match client.get(url).send().await {
+        Ok(answer) if answer.status().is_success() => ExitCode::SUCCESS,
+        Ok(answer) => fail(&format!("not ready: {}", answer.status())),
+        Err(_) => fail("not reached"),
+    }
+}

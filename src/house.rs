@@ -1,0 +1,186 @@
+//! Puts the rooms together; alone knows all of them.
+use crate::config::{FhirServer as ServerSettings, Settings};
+use crate::flow::corridor::{Corridor, Options, Traffic};
+use crate::flow::gate::{Gate, Limits};
+use crate::flow::identify::Neighbours;
+use crate::flow::poll::{self, Poll};
+use crate::flow::ports::{Clock, FhirServer, Journal, Millis};
+use crate::flow::retry::Backoff;
+use crate::http::Door;
+use crate::http::auth::Clients;
+use crate::http::server::Server;
+use crate::journal::embedded::Embedded;
+use crate::systems::callbacks::HttpCallbacks;
+use crate::systems::cht::ChtApi;
+use crate::systems::fhir_server::FhirApi;
+use crate::translate::Mappings;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Millis {
+        jiff::Timestamp::now().as_millisecond()
+    }
+}
+
+pub struct House {
+    pub corridor: Corridor,
+    pub address: SocketAddr,
+    stop: CancellationToken,
+    server: tokio::task::JoinHandle<()>,
+    within: Duration,
+}
+
+/// Opens the journal of the settings.
+pub fn journal(settings: &Settings) -> Result<Embedded, String> {
+    let path = settings.journal.url.trim_start_matches("sqlite:");
+    Embedded::open(Path::new(path), settings.journal.max_open).map_err(|e| format!("{path}: {e}"))
+}
+
+impl House {
+    /// Opens the door, takes up what was open, and works. No neighbour has to be there.
+    pub async fn open(settings: &Settings) -> Result<Self, String> {
+        let metrics = metrics_handle()?;
+        let server = Server::bind(&settings.server).await?;
+        let address = server.address().map_err(|e| e.to_string())?;
+        let journal: Arc<dyn Journal> = Arc::new(journal(settings)?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let servers = servers(settings)?;
+        let traffic = Arc::new(traffic(settings, clock.clone()));
+        let near = Neighbours {
+            journal: journal.clone(),
+            cht: Arc::new(ChtApi::new(&settings.cht).map_err(|e| format!("cht: {e}"))?),
+            servers: servers.clone(),
+            callbacks: Arc::new(
+                HttpCallbacks::new(&settings.callbacks).map_err(|e| format!("callbacks: {e}"))?,
+            ),
+            guard: traffic.clone(),
+            to: settings.delivery.to.clone(),
+        };
+        let mappings = Mappings::new(&settings.translate);
+        let names = mappings.names();
+        let corridor = Corridor::new(near, mappings, traffic, clock, options(settings));
+        let taken_up = corridor.start().await.map_err(|e| e.to_string())?;
+        start_polls(settings, &servers, &corridor);
+        if settings.journal.keep_days > 0 {
+            tokio::spawn(retain(corridor.clone(), settings.journal.keep_days));
+        }
+        let open = settings.clients.is_empty();
+        let door = Door::new(
+            &settings.server,
+            corridor.clone(),
+            Clients::new(&settings.clients, open)?,
+            names,
+            metrics,
+        );
+        let within = Duration::from_millis(settings.server.shutdown_within_ms);
+        let stop = CancellationToken::new();
+        let router = door.router(&settings.server.base_path);
+        let server = tokio::spawn(server.run(router, stop.clone(), within));
+        tracing::info!(%address, taken_up, "open");
+        Ok(Self { corridor, address, stop, server, within })
+    }
+
+    /// No new callers; those inside are answered; what is under way finishes or is parked.
+    pub async fn close(self) {
+        let half = self.within / 2;
+        self.stop.cancel();
+        self.corridor.shut_down(half).await;
+        let _ = tokio::time::timeout(half, self.server).await;
+        tracing::info!("closed");
+    }
+}
+
+fn metrics_handle() -> Result<PrometheusHandle, String> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("size".into()), &[1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0])
+        .map_err(|e| e.to_string())?;
+    let handle = builder.install_recorder().map_err(|e| e.to_string());
+    // Somebody else may have been first.
+    match (handle, HANDLE.get()) {
+        (_, Some(first)) => Ok(first.clone()),
+        (Ok(handle), None) => Ok(HANDLE.get_or_init(|| handle).clone()),
+        (Err(error), None) => Err(error),
+    }
+}
+
+fn all_servers(settings: &Settings) -> impl Iterator<Item = (&str, &ServerSettings)> {
+    std::iter::once(("fhir", &settings.fhir))
+        .chain(settings.destinations.iter().map(|(name, s)| (name.as_str(), s)))
+}
+
+fn servers(settings: &Settings) -> Result<BTreeMap<String, Arc<dyn FhirServer>>, String> {
+    all_servers(settings)
+        .map(|(name, server)| {
+            let api: Arc<dyn FhirServer> =
+                Arc::new(FhirApi::new(name, server).map_err(|e| format!("{name}: {e}"))?);
+            Ok((name.to_string(), api))
+        })
+        .collect()
+}
+
+fn traffic(settings: &Settings, clock: Arc<dyn Clock>) -> Traffic {
+    let limits = |max_concurrent| Limits {
+        max_concurrent,
+        breaker_failures: settings.delivery.breaker_failures,
+        breaker_pause: Duration::from_millis(settings.delivery.breaker_pause_ms),
+    };
+    let mut gates: HashMap<String, Gate> = all_servers(settings)
+        .map(|(name, s)| (name.to_string(), Gate::new(limits(s.max_concurrent))))
+        .collect();
+    gates.insert("cht".into(), Gate::new(limits(settings.cht.max_concurrent)));
+    Traffic::new(gates, limits(settings.callbacks.max_concurrent), clock)
+}
+
+fn options(settings: &Settings) -> Options {
+    let delivery = &settings.delivery;
+    // Every destination can be as busy as it may, and there is still somebody to translate.
+    let busiest: usize = all_servers(settings).map(|(_, s)| s.max_concurrent).sum();
+    Options {
+        backoff: Backoff {
+            first: Duration::from_millis(delivery.first_retry_ms),
+            longest: Duration::from_millis(delivery.longest_retry_ms),
+            give_up_after: Duration::from_secs(u64::from(delivery.give_up_after_hours) * 3600),
+        },
+        max_running: busiest + settings.cht.max_concurrent + 8 * settings.callbacks.max_concurrent + 64,
+    }
+}
+
+fn start_polls(settings: &Settings, servers: &BTreeMap<String, Arc<dyn FhirServer>>, corridor: &Corridor) {
+    for (name, server) in all_servers(settings).filter(|(_, s)| s.poll_seconds > 0) {
+        if let Some(api) = servers.get(name) {
+            let poll = Poll {
+                destination: name.to_string(),
+                server: api.clone(),
+                every: Duration::from_secs(server.poll_seconds),
+                overlap: Duration::from_secs(server.poll_overlap_seconds),
+            };
+            tokio::spawn(poll::run(poll, corridor.clone()));
+        }
+    }
+}
+
+/// Finished transactions go after their days, a thousand at a time.
+async fn retain(corridor: Corridor, days: u32) {
+    let stop = corridor.stopping();
+    loop {
+        let before = corridor.now() - i64::from(days) * 86_400_000;
+        let gone = corridor.journal().retain(before).await.unwrap_or_default();
+        let pause = if gone > 0 { Duration::from_secs(1) } else { Duration::from_secs(3600) };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

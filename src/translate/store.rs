@@ -1,0 +1,100 @@
+//! A resource that is kept on the FHIR servers as it came.
+use super::inbound::{Around, Door, cht_aware, identifier_of, patient_identifiers, subject_of};
+use super::values::text;
+use crate::domain::fhir::{Entry, Write};
+use crate::domain::follow_up::{Draft, Subject};
+use crate::domain::identifier::Identifier;
+use serde_json::{Value, json};
+
+/// `full_url` is the Bundle's name for it, if it came in one.
+pub(super) fn store(resource: &Value, full_url: Option<&str>, around: &Around) -> Draft {
+    let kind = resource["resourceType"].as_str().unwrap_or_default();
+    let mut stored = resource.clone();
+    name_our_way(&mut stored, kind == "Patient");
+    let target = identifier_of(&stored);
+    let subject = match kind {
+        "Patient" => Some(Subject {
+            identifiers: patient_identifiers(&stored),
+            reference: None,
+            path: "Patient.identifier".into(),
+        }),
+        _ => subject_of(resource, "subject", around, Door::Fhir),
+    };
+    carry(&mut stored, &target);
+    let mut entry = Entry::new(target, write_of(kind), stored);
+    if let Some(url) = full_url.filter(|url| url.starts_with("urn:uuid:")) {
+        entry.full_url = url.to_string();
+    }
+    Draft { entries: vec![entry], subject, referral: None }
+}
+
+/// What others may have added to stays; what is one record of one moment is replaced.
+fn write_of(kind: &str) -> Write {
+    match kind {
+        "Encounter" | "Observation" | "Task" | "ServiceRequest" => Write::Replace,
+        _ => Write::Merge { keep: Vec::new() },
+    }
+}
+
+fn name_our_way(resource: &mut Value, is_patient: bool) {
+    for identifier in resource["identifier"].as_array_mut().into_iter().flatten() {
+        let Some(value) = text(&identifier["value"]).map(String::from) else { continue };
+        let given = text(&identifier["system"]).unwrap_or_default();
+        if is_patient {
+            let ours = cht_aware(given, &value, text(&identifier["type"]["text"]));
+            if !ours.system.is_empty() {
+                identifier["system"] = json!(ours.system);
+            }
+        }
+    }
+}
+
+/// The identifier that it goes by is among its own; ids and versions are the server's.
+fn carry(resource: &mut Value, target: &Identifier) {
+    let mut all = resource["identifier"].as_array().cloned().unwrap_or_default();
+    let same = |i: &&mut Value| {
+        text(&i["value"]) == Some(&target.value) && text(&i["system"]).is_none_or(|s| s == target.system)
+    };
+    match all.iter_mut().find(same) {
+        Some(identifier) => identifier["system"] = json!(target.system),
+        None => all.insert(0, json!({"system": target.system, "value": target.value})),
+    }
+    resource["identifier"] = json!(all);
+    if let Some(fields) = resource.as_object_mut() {
+        fields.remove("id");
+        if let Some(meta) = fields.get_mut("meta").and_then(Value::as_object_mut) {
+            meta.remove("versionId");
+            meta.remove("lastUpdated");
+        }
+        if fields.get("meta").is_some_and(|meta| meta.as_object().is_some_and(serde_json::Map::is_empty)) {
+            fields.remove("meta");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fhir::Target;
+    use crate::domain::identifier::system;
+
+    #[test]
+    fn it_goes_by_its_identifier_and_keeps_no_foreign_id() {
+        let patient = json!({"resourceType": "Patient", "id": "7", "meta": {"versionId": "3", "lastUpdated": "x"},
+            "identifier": [{"system": "urn:nupi", "value": "N1"}]});
+        let draft = store(&patient, None, &Around(Vec::new()));
+        assert!(draft.entries[0].target == Target::Identifier(Identifier::new("urn:nupi", "N1")));
+        assert!(
+            draft.entries[0].resource.get("id").is_none() && draft.entries[0].resource.get("meta").is_none()
+        );
+    }
+
+    #[test]
+    fn without_an_identifier_by_its_id() {
+        let draft = store(&json!({"resourceType": "Encounter", "id": "7"}), None, &Around(Vec::new()));
+        assert_eq!(
+            draft.entries[0].resource["identifier"][0],
+            json!({"system": system::REQUEST, "value": "Encounter/7"})
+        );
+    }
+}

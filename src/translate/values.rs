@@ -1,0 +1,146 @@
+//! How CHT writes values, and how FHIR wants them.
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+/// A non-empty text. CHT writes `""` for what was not answered.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    value.as_str().map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// A calendar date of any way that CHT writes one: `2026-10-17`, `2026-10-23T00:00:00.000-00:00`,
+/// milliseconds since 1970, and nothing for `""` and for what is no date (`NaN-NaN-01`).
+pub(super) fn date(value: &Value) -> Option<Date> {
+    match value {
+        Value::Number(millis) => day(millis.as_i64()?),
+        _ => text(value)?.get(..10)?.parse().ok(),
+    }
+}
+
+/// The day of an instant, in UTC.
+pub(super) fn day(millis: i64) -> Option<Date> {
+    Some(TimeZone::UTC.to_datetime(Timestamp::from_millisecond(millis).ok()?).date())
+}
+
+/// Milliseconds as an instant, in UTC.
+pub(super) fn instant(millis: i64) -> Option<String> {
+    Timestamp::from_millisecond(millis).ok().map(|instant| instant.to_string())
+}
+
+/// When a report was made; the time of receipt if it does not say.
+pub(super) fn reported(doc: &Value, received: i64) -> String {
+    let millis = doc["reported_date"].as_i64().unwrap_or(received);
+    instant(millis).or_else(|| instant(received)).unwrap_or_default()
+}
+
+/// `female` and `male` as they are; whatever else was written is `other`, nothing is nothing.
+pub(super) fn gender(value: &Value) -> Option<&'static str> {
+    Some(match text(value)?.to_lowercase().as_str() {
+        "female" | "f" => "female",
+        "male" | "m" => "male",
+        "unknown" => "unknown",
+        _ => "other",
+    })
+}
+
+/// A HumanName: `text` as it was written, the last word as family name if there are several.
+/// Which word is which differs from country to country, so `text` is what counts.
+pub(super) fn human_name(name: &str) -> Value {
+    let words: Vec<&str> = name.split_whitespace().collect();
+    match words.split_last() {
+        Some((family, given)) if !given.is_empty() => {
+            json!({"use": "official", "text": name, "family": family, "given": given})
+        }
+        _ => json!({"use": "official", "text": name}),
+    }
+}
+
+/// In E.164 if it is a possible number in this country, else as it was written.
+pub(super) fn phone(raw: &str, country: &str) -> String {
+    let country = country.parse().ok();
+    match phonenumber::parse(country, raw) {
+        Ok(number) if phonenumber::is_valid(&number) => {
+            number.format().mode(phonenumber::Mode::E164).to_string()
+        }
+        _ => raw.to_string(),
+    }
+}
+
+/// Without nulls, empty texts, and what is empty because of that. FHIR has no empty elements.
+pub(super) fn pruned(value: &Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => {
+            text.trim().is_empty().then_some(()).map_or_else(|| Some(json!(text.trim())), |()| None)
+        }
+        Value::Array(items) => {
+            let kept: Vec<Value> = items.iter().filter_map(pruned).collect();
+            (!kept.is_empty()).then_some(Value::Array(kept))
+        }
+        Value::Object(fields) => {
+            let kept: serde_json::Map<String, Value> =
+                fields.iter().filter_map(|(key, field)| Some((key.clone(), pruned(field)?))).collect();
+            (!kept.is_empty()).then_some(Value::Object(kept))
+        }
+        other => Some(other.clone()),
+    }
+}
+
+/// `danger_signs_without_fever` for people: "Danger signs without fever".
+pub(super) fn humanised(name: &str) -> String {
+    let words = name.replace(['_', '.'], " ");
+    let mut letters = words.trim().chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// A uuid, with hyphens or without: how CHT makes document ids.
+pub(super) fn is_document_id(text: &str) -> bool {
+    uuid::Uuid::try_parse(text).is_ok() && (text.len() == 36 || text.len() == 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_write_a_date() {
+        for (written, expected) in [
+            (json!("2026-10-17"), Some("2026-10-17")),
+            (json!("2026-10-23T00:00:00.000-00:00"), Some("2026-10-23")),
+            (json!("2001-11-23T00:00:00.000Z"), Some("2001-11-23")),
+            (json!(1790726400000_i64), Some("2026-09-30")),
+            (json!(""), None),
+            (json!("NaN-NaN-01"), None),
+            (json!("2026-02-30"), None),
+            (json!("é234567890"), None),
+            (json!(null), None),
+        ] {
+            assert_eq!(date(&written).map(|d| d.to_string()).as_deref(), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn phones_as_people_write_them() {
+        for (raw, country, expected) in [
+            ("0712 345 678", "KE", "+254712345678"),
+            ("+256 (0)772-123 457", "KE", "+256772123457"),
+            ("77 123 45 67", "SN", "+221771234567"),
+            ("12", "KE", "12"),
+        ] {
+            assert_eq!(phone(raw, country), expected);
+        }
+    }
+
+    #[test]
+    fn names_keep_their_text() {
+        assert_eq!(human_name("Karma  Lama")["text"], "Karma  Lama");
+        assert_eq!(human_name("Wanjiku"), json!({"use": "official", "text": "Wanjiku"}));
+    }
+
+    #[test]
+    fn nothing_empty_stays() {
+        let value = json!({"a": [null, ""], "b": {"c": null}, "d": [{"e": ""}, "x"], "f": false});
+        assert_eq!(pruned(&value), Some(json!({"d": ["x"], "f": false})));
+    }
+}
