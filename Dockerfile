@@ -8,12 +8,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /cht-fhir-mediator /usr/local/bin/cht-fhir-mediator
+# Listens on loopback unless told otherwise: set MEDIATOR__SERVER__LISTEN=0.0.0.0:3410, and clients.
 # Owned by the user that the mediator runs as; a volume made here takes its owner from it.
 COPY --from=build --chown=nonroot:nonroot /journal /var/lib/cht-fhir-mediator
 VOLUME /var/lib/cht-fhir-mediator
 WORKDIR /var/lib/cht-fhir-mediator
 USER nonroot
 EXPOSE 3410
-# No HEALTHCHECK here: the image has no shell and no curl. Let the orchestrator ask the mediator's
-# health address.
+# The image has no shell and no curl: the binary asks for itself.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/usr/local/bin/cht-fhir-mediator", "health"]
 ENTRYPOINT ["/usr/local/bin/cht-fhir-mediator"]
+CMD ["serve"]

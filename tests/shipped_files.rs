@@ -1,0 +1,59 @@
+//! The files for CHT and FHIR servers that are shipped beside the mediator say what it does.
+// Clippy allows it in test functions only, and helpers of tests are none.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn shipped(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn every_field_of_a_form_can_be_filled_and_every_form_is_public() {
+    let forms = read(&shipped("mediator-config/cht/forms.json"));
+    for (code, form) in forms.as_object().unwrap() {
+        assert_eq!(code, &code.to_uppercase());
+        assert_eq!(
+            (&form["public_form"], &form["meta"]["code"]),
+            (&Value::Bool(true), &Value::from(code.as_str()))
+        );
+        for key in form["fields"].as_object().unwrap().keys() {
+            assert!(key == &key.to_lowercase() && !key.contains('.'), "{code}.{key}");
+        }
+    }
+}
+
+#[test]
+fn pushes_carry_whole_documents_and_leave_the_mediators_own_records_out() {
+    let forms = read(&shipped("mediator-config/cht/forms.json"));
+    for file in ["outbound.json", "outbound-openhim.json"] {
+        let outbound = read(&shipped("mediator-config/cht").join(file));
+        for (name, push) in outbound.as_object().unwrap() {
+            assert_eq!(push["mapping"], serde_json::json!({"doc": {"expr": "doc"}}), "{name}");
+            assert!(push["destination"]["path"].as_str().unwrap().ends_with("/cht/push"), "{name}");
+        }
+        let reports = outbound["fhir_mediator_reports"]["relevant_to"].as_str().unwrap();
+        for code in forms.as_object().unwrap().keys() {
+            assert!(reports.contains(&format!("'{code}'")), "{code}");
+        }
+    }
+}
+
+#[test]
+fn every_identifier_system_has_a_naming_system() {
+    let source = std::fs::read_to_string(shipped("src/domain/identifier.rs")).unwrap();
+    let constant = |line: &str| Some(line.trim().strip_prefix("pub const ")?.split('"').nth(1)?.to_string());
+    let mut known: Vec<String> = source.lines().filter_map(constant).collect();
+    let files = std::fs::read_dir(shipped("fhir-profiles")).unwrap().map(|file| file.unwrap().path());
+    let naming = files.filter(|file| file.to_string_lossy().contains("NamingSystem-"));
+    let mut named: Vec<String> =
+        naming.map(|file| read(&file)["uniqueId"][0]["value"].as_str().unwrap().to_string()).collect();
+    known.sort();
+    named.sort();
+    assert_eq!(known, named);
+}
