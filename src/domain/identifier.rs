@@ -18,6 +18,10 @@ pub mod system {
     pub const REQUEST: &str = "urn:cht-fhir-mediator:request";
     /// A CHT uuid that CHT itself has sent us or confirmed; others may claim what they like.
     pub const IN_CHT: &str = "urn:cht-fhir-mediator:in-cht";
+    /// The ids that a destination gave to Patients.
+    pub fn at_server(destination: &str) -> String {
+        format!("urn:cht-fhir-mediator:at:{destination}:Patient")
+    }
     /// What deployed CHT configurations of the TypeScript mediator write for a CHT uuid
     /// (peer routes: `identifier:[{system:"cht",...}]`).
     pub const PEER_CHT: &str = "cht";

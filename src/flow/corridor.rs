@@ -12,7 +12,7 @@ use super::ports::{
 use super::retry::Backoff;
 use super::schedule::Schedule;
 use crate::domain::follow_up::Kind;
-use crate::domain::identifier::Identifier;
+use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
 use crate::domain::plan::{Act, Status, StepStatus};
 use crate::domain::redact::redact;
@@ -532,7 +532,7 @@ impl Corridor {
         let crate::domain::fhir::Target::Identifier(target) = &entry.target else { return None };
         let id = ids.get(&entry.full_url)?.rsplit('/').next()?;
         let person = self.inner.near.journal.person(target).await.ok()??;
-        let theirs = Identifier::new(format!("urn:cht-fhir-mediator:at:{destination}:Patient"), id);
+        let theirs = Identifier::new(system::at_server(destination), id);
         match self.inner.near.journal.person(&theirs).await.ok()? {
             None => Some((theirs, person)),
             Some(_) => None,

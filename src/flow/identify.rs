@@ -102,7 +102,7 @@ impl Draughtsman<'_> {
         let resource = draft.entries.last().map(|entry| entry.resource.clone());
         let kinds: Vec<&str> = draft.entries.iter().map(Entry::resource_type).collect();
         let text = format!("{} for {}", kinds.join(", "), self.destinations().join(", "));
-        self.send(draft.entries);
+        self.send(draft.entries).await?;
         Ok(note("resources", resource, text))
     }
 
@@ -147,7 +147,7 @@ impl Draughtsman<'_> {
         }
         let encounter = entries.iter().find(|e| e.full_url == outcome.encounter).cloned();
         let first = self.plan.steps.len();
-        self.send_with(entries, &homes);
+        self.send_with(entries, &homes).await?;
         self.call_back(&answered, encounter, first);
         let text = match answered.len() {
             0 => "a visit; no open request asked for it".to_string(),
@@ -239,7 +239,7 @@ impl Draughtsman<'_> {
             told: known.map(|f| f.told).unwrap_or_default(),
         };
         self.facts.follow_ups.push(follow_up);
-        self.store_request(&resource, &identifier, &uuid);
+        self.store_request(&resource, &identifier, &uuid).await?;
         let text = if request.state != State::Requested {
             format!("a request that is {}; nothing for a CHW to do", request.state.request_status())
         } else if asked_already {
@@ -252,7 +252,12 @@ impl Draughtsman<'_> {
     }
 
     /// The request as the FHIR servers keep it, beside the patient it is about.
-    fn store_request(&mut self, resource: &Value, identifier: &Identifier, uuid: &str) {
+    async fn store_request(
+        &mut self,
+        resource: &Value,
+        identifier: &Identifier,
+        uuid: &str,
+    ) -> Result<(), Stop> {
         let (patient, subject) = bare_patient(uuid);
         let kind = resource["resourceType"].as_str().unwrap_or_default();
         let mut stored = resource.clone();
@@ -268,7 +273,7 @@ impl Draughtsman<'_> {
             write: Write::Merge { keep: Vec::new() },
             resource: stored,
         };
-        self.send(vec![patient, request]);
+        self.send(vec![patient, request]).await
     }
 
     fn ask_cht(&mut self, record: RecordDraft, patient: &str, follow_up: Option<Identifier>) {
@@ -369,7 +374,8 @@ impl Draughtsman<'_> {
             subject.identifiers.extend(theirs);
         }
         for identifier in subject.identifiers.clone() {
-            subject.identifiers.extend(self.in_cht(&identifier).await?);
+            let found = self.in_cht(&identifier).await.map_err(|stop| at_path(stop, &subject.path))?;
+            subject.identifiers.extend(found);
         }
         subject.identifiers.dedup();
         let mut owners = Vec::new();
@@ -554,26 +560,43 @@ impl Draughtsman<'_> {
         names.into_iter().flatten().filter(|name| Some(*name) != from).cloned().collect()
     }
 
-    fn send(&mut self, entries: Vec<Entry>) {
-        self.send_with(entries, &[]);
+    async fn send(&mut self, entries: Vec<Entry>) -> Result<(), Stop> {
+        self.send_with(entries, &[]).await
     }
 
     /// One step a destination. A destination gets what belongs to it alone besides the rest.
-    fn send_with(&mut self, entries: Vec<Entry>, at_home: &[(String, Entry)]) {
+    async fn send_with(&mut self, entries: Vec<Entry>, at_home: &[(String, Entry)]) -> Result<(), Stop> {
         let mut destinations = self.destinations();
         destinations.extend(at_home.iter().map(|(home, _)| home.clone()));
         destinations.sort();
         destinations.dedup();
         for destination in destinations {
             let own = at_home.iter().filter(|(home, _)| *home == destination).map(|(_, entry)| entry.clone());
-            let entries: Vec<Entry> = entries.iter().cloned().chain(own).collect();
+            let mut entries: Vec<Entry> = entries.iter().cloned().chain(own).collect();
             if entries.is_empty() {
                 continue;
+            }
+            for entry in entries.iter_mut().filter(|entry| entry.resource_type() == "Patient") {
+                self.aim_at_known(entry, &destination).await?;
             }
             let after = self.plan.steps.iter().rposition(|step| step.destination == destination);
             let part = self.plan.parts.len();
             self.plan.steps.push(Step { destination, act: Act::Fhir { entries }, after, part });
         }
+        Ok(())
+    }
+
+    /// A person whom the server has already is that resource there, whatever identifier this message
+    /// knows them by.
+    async fn aim_at_known(&self, entry: &mut Entry, destination: &str) -> Result<(), Stop> {
+        let Target::Identifier(identifier) = &entry.target else { return Ok(()) };
+        let Some(person) = self.owner(identifier).await? else { return Ok(()) };
+        let there = system::at_server(destination);
+        let known = self.near.journal.identifiers(&person).await?;
+        if let Some(id) = known.into_iter().find(|i| i.system == there) {
+            entry.target = Target::Id(format!("Patient/{}", id.value));
+        }
+        Ok(())
     }
 }
 
@@ -631,6 +654,15 @@ fn unknown_patient(subject: &Subject) -> Stop {
         "not-found",
         "no patient that CHT knows has one of these identifiers; give the CHT uuid or short code",
     ))
+}
+
+fn at_path(stop: Stop, path: &str) -> Stop {
+    match stop {
+        Stop::Refused(refusal) if refusal.path.is_empty() => {
+            Stop::Refused(Refusal { path: path.to_string(), ..refusal })
+        }
+        stop => stop,
+    }
 }
 
 /// Names the Bundle's entry in a refusal.

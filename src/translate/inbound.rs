@@ -69,8 +69,7 @@ fn fields(
 ) -> Map<String, Value> {
     let missed = ["/occurrenceDateTime", "/occurrencePeriod/start", "/restriction/period/end"];
     let missed = missed.iter().find_map(|path| date(resource.pointer(path)?));
-    let late =
-        missed.zip(day(received)).and_then(|(missed, today)| Some(i64::from((today - missed).get_days())));
+    let late = missed.zip(day(received)).map(|(missed, today)| i64::from((today - missed).get_days()));
     let late = late.filter(|days: &i64| *days > 0);
     let urgent = matches!(resource["priority"].as_str(), Some("urgent" | "asap" | "stat"));
     let phone = patient.and_then(|patient| {

@@ -104,7 +104,7 @@ async fn an_unknown_patient_is_refused_and_nothing_is_half_done() {
         assert_eq!(status, 422, "{answer}");
         assert_eq!(answer["issue"][0]["expression"][0], expression, "{answer}");
     }
-    assert!(world.transactions().await.iter().all(|row| row.status == "failed"));
+    assert!(world.settled().await.iter().all(|row| row.status == "failed"));
     assert!(world.cht.reports().is_empty() && world.fhir.ledger().is_empty());
 }
 

@@ -82,7 +82,7 @@ async fn an_unclaimed_document_is_kept_and_shown_as_ignored() {
     let (status, body) =
         world.post("/cht/push", &serde_json::json!({"doc": {"_id": "x1", "type": "feedback"}})).await;
     assert_eq!((status, body["status"].as_str()), (200, Some("ignored")));
-    assert_eq!(world.transactions().await[0].status, "ignored");
+    assert_eq!(world.settled().await[0].status, "ignored");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,8 @@ pub struct World {
     pub house: Option<House>,
     pub settings: Settings,
     pub http: reqwest::Client,
-    pub folder: tempfile::TempDir,
+    /// Keeps the journal's folder.
+    _folder: tempfile::TempDir,
 }
 
 pub fn any() -> SocketAddr {
@@ -74,7 +75,7 @@ impl World {
             house: None,
             settings,
             http: reqwest::Client::builder().no_proxy().build().expect("a client"),
-            folder,
+            _folder: folder,
         };
         world.open().await;
         world

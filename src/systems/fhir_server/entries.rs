@@ -89,6 +89,11 @@ fn united(ours: &Value, theirs: &Value) -> Value {
     Value::Array(all)
 }
 
+/// A conditional update does it: nothing has to be known of what is there.
+pub(super) fn is_replaced(entry: &Entry) -> bool {
+    matches!((&entry.write, &entry.target), (Write::Replace, Target::Identifier(_)))
+}
+
 /// One transaction Bundle, and the references of what is there already.
 pub(super) fn transaction(entries: &[Entry], existing: &[Option<Value>]) -> (Value, ServerIds) {
     let mut known = ServerIds::new();
@@ -123,6 +128,16 @@ pub(super) fn transaction(entries: &[Entry], existing: &[Option<Value>]) -> (Val
         entry["resource"] = with_references(entry["resource"].take(), &known);
     }
     (json!({"resourceType": "Bundle", "type": "transaction", "entry": all}), known)
+}
+
+fn creation(entry: &Entry) -> Value {
+    let kind = entry.resource_type();
+    let Target::Identifier(identifier) = &entry.target else { return json!({"method": "POST", "url": kind}) };
+    let query = format!("identifier={}", query_value(&identifier.token()));
+    match is_replaced(entry) {
+        true => json!({"method": "PUT", "url": format!("{kind}?{query}")}),
+        false => json!({"method": "POST", "url": kind, "ifNoneExist": query}),
+    }
 }
 
 /// References to entries become references to what the server has.
@@ -225,7 +240,7 @@ mod tests {
         assert_eq!(bundle["entry"][0]["request"]["url"], "Patient/7");
         assert_eq!(bundle["entry"][0]["request"]["ifMatch"], "W/\"3\"");
         assert_eq!(bundle["entry"][1]["resource"]["subject"]["reference"], "Patient/7");
-        assert_eq!(bundle["entry"][1]["request"]["ifNoneExist"], "identifier=s%7C1");
+        assert_eq!(bundle["entry"][1]["request"]["url"], "Encounter?identifier=s%7C1");
         assert_eq!(ids["urn:uuid:p"], "Patient/7");
     }
 

@@ -4,7 +4,7 @@ mod entries;
 
 use super::client::{Answer, client, send};
 use crate::config;
-use crate::domain::fhir::{Entry, Target, Write, query_value};
+use crate::domain::fhir::{Entry, Target, query_value};
 use crate::domain::identifier::Identifier;
 use crate::flow::ports::{Failure, FailureKind, FhirServer, ServerIds};
 use async_trait::async_trait;
@@ -122,23 +122,23 @@ impl FhirApi {
         }
     }
 
-    /// What the server has of each entry that is not simply replaced.
-    async fn existing(&self, entries: &[Entry]) -> Result<Vec<Option<Value>>, Failure> {
-        let mut all = Vec::with_capacity(entries.len());
-        for entry in entries {
-            all.push(match (&entry.target, &entry.write) {
-                (Target::Id(reference), Write::Merge { .. }) => self.read(reference).await?,
-                (Target::Identifier(identifier), _) => {
-                    self.by_identifier(entry.resource_type(), identifier).await?
-                }
-                _ => None,
-            });
+    /// What the server has of an entry.
+    async fn existing(&self, entry: &Entry) -> Result<Option<Value>, Failure> {
+        match &entry.target {
+            Target::Id(reference) => self.read(reference).await,
+            Target::Identifier(identifier) => self.by_identifier(entry.resource_type(), identifier).await,
         }
-        Ok(all)
     }
 
     async fn write_together(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
-        let existing = self.existing(entries).await?;
+        let mut existing = Vec::with_capacity(entries.len());
+        for entry in entries {
+            // What is replaced by its identifier the server finds itself.
+            existing.push(match entries::is_replaced(entry) {
+                true => None,
+                false => self.existing(entry).await?,
+            });
+        }
         let (bundle, mut ids) = entries::transaction(entries, &existing);
         if bundle["entry"].as_array().is_some_and(|all| !all.is_empty()) {
             let answer = self.send(self.request(Method::POST, "").await?, Some(&bundle)).await?;
@@ -152,7 +152,7 @@ impl FhirApi {
     async fn write_singly(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
         let mut ids = ServerIds::new();
         for entry in entries {
-            let existing = self.existing(std::slice::from_ref(entry)).await?.pop().flatten();
+            let existing = self.existing(entry).await?;
             let reference = self.write_one(entry, existing.as_ref(), &ids).await?;
             ids.insert(entry.full_url.clone(), reference);
         }
