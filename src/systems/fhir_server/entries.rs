@@ -99,7 +99,6 @@ pub(super) fn transaction(entries: &[Entry], existing: &[Option<Value>]) -> (Val
     let mut known = ServerIds::new();
     let mut all = Vec::new();
     for (entry, existing) in entries.iter().zip(existing) {
-        let kind = entry.resource_type();
         let (resource, request) = match planned(entry, existing.as_ref()) {
             Planned::Nothing(reference) => {
                 known.insert(entry.full_url.clone(), reference);
@@ -113,14 +112,7 @@ pub(super) fn transaction(entries: &[Entry], existing: &[Option<Value>]) -> (Val
                 known.insert(entry.full_url.clone(), reference);
                 (body, request)
             }
-            Planned::Create(body) => {
-                let mut request = json!({"method": "POST", "url": kind});
-                if let Target::Identifier(identifier) = &entry.target {
-                    request["ifNoneExist"] =
-                        json!(format!("identifier={}", query_value(&identifier.token())));
-                }
-                (body, request)
-            }
+            Planned::Create(body) => (body, creation(entry)),
         };
         all.push(json!({"fullUrl": entry.full_url, "resource": resource, "request": request}));
     }
