@@ -1,0 +1,144 @@
+//! What an operator and an implementer type.
+use crate::process::Process;
+use crate::world::{fixture, ltfu};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_cht-fhir-mediator"))
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("run");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_found_explained_and_rerun_while_serve_runs() {
+    let mut it = Process::new("").await;
+    it.fhir.faults().on("POST", "/fhir").fail_next(1, 422);
+    it.send(false, "/cht/push", &fixture("full-person-10")["body"]).await;
+    it.settled().await;
+    let (code, out, _) = it.cli(&["transactions", "list", "--json", "--status", "failed"]);
+    assert_eq!(code, 0);
+    let row: Value = serde_json::from_str(out.trim()).expect("one object a line");
+    for key in ["id", "route", "received", "status", "attempts", "error"] {
+        assert!(!row[key].is_null(), "{key}: {row}");
+    }
+    assert_eq!((row["route"].as_str(), row["status"].as_str()), (Some("/cht/push"), Some("failed")));
+    let id = row["id"].as_str().expect("an id");
+    let (_, shown, _) = it.cli(&["transactions", "show", id]);
+    assert!(shown.contains("422") && shown.contains("rerun"), "{shown}");
+    let (code, out, error) = it.cli(&["transactions", "rerun", id]);
+    assert_eq!((code, out.starts_with("done")), (0, true), "{out} {error}");
+    it.settled().await;
+    assert_eq!(it.fhir.resources("Patient").len(), 1);
+    let (code, _, error) = it.cli(&["transactions", "rerun", id]);
+    assert_eq!((code, error.contains("delivered already")), (1, true), "{error}");
+    let (code, _, error) = it.cli(&["transactions", "cancel", "nope"]);
+    assert_eq!((code, error.trim()), (1, "there is no transaction nope"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_one_ends_and_lets_those_behind_it_go() {
+    let mut it = Process::new("").await;
+    it.fhir.faults().set_down(true);
+    let first = fixture("full-person-10")["body"].clone();
+    let mut second = first.clone();
+    second["doc"]["phone"] = json!("+254712000199");
+    let (a, _) = tokio::join!(
+        it.http.post(format!("http://127.0.0.1:{}/cht/push", it.port)).json(&first).send(),
+        tokio::time::sleep(std::time::Duration::from_millis(1)),
+    );
+    let id = a.expect("an answer").json::<Value>().await.expect("JSON")["transaction"]
+        .as_str()
+        .expect("an id")
+        .to_string();
+    it.send(false, "/cht/push", &second).await;
+    assert_eq!(it.cli(&["transactions", "cancel", &id]).0, 0);
+    it.fhir.faults().set_down(false);
+    let rows = it.settled().await;
+    let states: Vec<&str> = rows.iter().filter_map(|row| row["status"].as_str()).collect();
+    assert_eq!(states, ["cancelled", "delivered"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_it_in_time_with_nothing_lost() {
+    let mut it = Process::new("").await;
+    it.fhir.faults().on("POST", "/fhir").hang_next(1, 1500);
+    let push = fixture("full-person-10")["body"].clone();
+    let sent = it.http.post(format!("http://127.0.0.1:{}/cht/push", it.port)).json(&push).send();
+    let (answer, status) = tokio::join!(sent, async {
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        let _ = Command::new("kill").arg(it.child.id().to_string()).status();
+        tokio::task::block_in_place(|| it.child.wait())
+    });
+    assert!(answer.expect("answered").status().is_success());
+    assert!(status.expect("ended").success());
+    it.settled().await;
+    assert_eq!(it.fhir.resources("Patient").len(), 1);
+    it.send(false, "/fhir/ServiceRequest", &ltfu("SR-1")).await;
+}
+
+#[test]
+fn translate_prints_json_and_sends_nothing() {
+    let (code, out, error) = run(&["translate", "tests/fixtures/pushes/full-report-20.json"], &[]);
+    assert_eq!(code, 0, "{error}");
+    let bundle: Value = serde_json::from_str(&out).expect("JSON on stdout");
+    assert_eq!(bundle["resourceType"], "Bundle");
+    let (code, out, _) =
+        run(&["translate", "--mapping", "patient", "tests/fixtures/pushes/full-person-10.json"], &[]);
+    let patient: Value = serde_json::from_str(&out).expect("JSON on stdout");
+    assert_eq!((code, patient["resourceType"].as_str()), (0, Some("Patient")));
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(ltfu("SR-1").to_string().as_bytes()).expect("written");
+    let path = file.path().display().to_string();
+    let (code, out, _) = run(&["translate", &path], &[]);
+    let record: Value = serde_json::from_str(&out).expect("JSON on stdout");
+    assert_eq!(
+        (code, record["_meta"]["form"].as_str(), record["external_id"].as_str()),
+        (0, Some("LTFU_REQUEST"), Some("SR-1"))
+    );
+    let (code, _, error) =
+        run(&["translate", "--mapping", "patent", "tests/fixtures/pushes/full-person-10.json"], &[]);
+    assert_eq!((code, error.contains("did you mean patient?")), (1, true), "{error}");
+    let (code, _, error) = run(&["translate", "Cargo.toml"], &[]);
+    assert_eq!((code, error.contains("Cargo.toml")), (1, true), "{error}");
+}
+
+#[test]
+fn a_wrong_configuration_stops_the_start_and_says_where() {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    file.write_all(b"[server]\nlissten = \"x\"\n").expect("written");
+    let path = file.path().display().to_string();
+    for command in ["serve", "check"] {
+        let (code, _, error) = run(&[command, "--config", &path], &[]);
+        assert_ne!(code, 0);
+        assert!(
+            error.contains(&format!("{path}:2: server.lissten: no such setting; did you mean listen?")),
+            "{error}"
+        );
+    }
+    let (code, _, error) = run(&["serve"], &[("MEDIATOR__SERVER__LISTEN", "0.0.0.0:0")]);
+    assert_eq!((code, error.contains("server.trust_network")), (2, true), "{error}");
+    assert_eq!(run(&["check"], &[]).0, 0);
+}
+
+#[test]
+fn hash_secret_makes_what_the_configuration_takes() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cht-fhir-mediator"))
+        .arg("hash-secret")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("run");
+    child.stdin.take().expect("a pipe").write_all(b"s3cret\n").expect("written");
+    let output = child.wait_with_output().expect("ended");
+    let hash = String::from_utf8_lossy(&output.stdout).trim().to_string();
+    let clients = json!([{"id": "a", "secret": hash, "roles": ["push"]}]).to_string();
+    assert_eq!(run(&["check"], &[("MEDIATOR__CLIENTS", &clients)]).0, 0, "{hash}");
+}

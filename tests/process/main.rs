@@ -1,0 +1,9 @@
+//! The mediator as a process of its own: killed, asked on the command line, read over the shoulder.
+mod cli;
+#[cfg(feature = "failpoints")]
+mod crash;
+mod leaks;
+mod process;
+#[path = "../it/world.rs"]
+#[expect(dead_code, reason = "the world of the other tests has a mediator in it")]
+mod world;

@@ -1,0 +1,158 @@
+//! The mediator as a process, which can be killed.
+use crate::world::{PATIENT, any, free_port};
+use cht_fhir_mediator::standins::{callback, cht, fhir};
+use serde_json::{Value, json};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub struct Process {
+    pub cht: cht::Handle,
+    pub fhir: fhir::Handle,
+    pub emr: callback::Handle,
+    pub http: reqwest::Client,
+    pub folder: tempfile::TempDir,
+    pub port: u16,
+    pub child: Child,
+    pub deaths: usize,
+}
+
+impl Process {
+    pub async fn new(failpoint: &str) -> Self {
+        let port = free_port();
+        let outbound_url = Some(format!("http://127.0.0.1:{port}/cht/push"));
+        let cht =
+            cht::start(any(), cht::Options { outbound_url, ..Default::default() }).await.expect("a CHT");
+        let fhir = fhir::start(any(), fhir::Options::default()).await.expect("a FHIR server");
+        let emr = callback::start(any()).await.expect("an endpoint");
+        let folder = tempfile::tempdir().expect("a folder");
+        let child = start(port, &folder, &cht, &fhir, failpoint);
+        let http =
+            reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("a client");
+        let mut it = Self { cht, fhir, emr, http, folder, port, child, deaths: 0 };
+        it.cht.add_person(
+            json!({"_id": PATIENT, "type": "person", "name": "Achieng Otieno", "patient_id": "83288"}),
+        );
+        it.alive().await;
+        it
+    }
+
+    /// Starts the mediator again if it is dead, without a failpoint, and waits until it answers.
+    pub async fn alive(&mut self) {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            if self.child.try_wait().expect("a child").is_some() {
+                self.deaths += 1;
+                self.child = start(self.port, &self.folder, &self.cht, &self.fhir, "");
+            }
+            if self.get("/health/live").await.is_some() {
+                return;
+            }
+            assert!(Instant::now() < until, "the mediator does not come up");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Runs a command on the same journal: exit code, standard output and error.
+    pub fn cli(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output =
+            command(&self.folder, self.port, &self.cht, &self.fhir).args(arguments).output().expect("run");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    pub async fn get(&self, path: &str) -> Option<Value> {
+        let answer = self.http.get(format!("http://127.0.0.1:{}{path}", self.port)).send().await.ok()?;
+        answer.json().await.ok()
+    }
+
+    /// Sends until the answer is 2xx, as CHT and a careful EMR do.
+    pub async fn send(&mut self, put: bool, path: &str, body: &Value) -> Value {
+        for _ in 0..20 {
+            let url = format!("http://127.0.0.1:{}{path}", self.port);
+            let request = if put { self.http.put(url) } else { self.http.post(url) };
+            if let Ok(answer) = request.json(body).send().await {
+                let status = answer.status();
+                let body: Value = answer.json().await.unwrap_or_default();
+                assert!(status.is_success(), "{path}: {status} {body}");
+                return body;
+            }
+            self.alive().await;
+        }
+        panic!("{path} was never accepted");
+    }
+
+    pub async fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            assert!(Instant::now() < until, "never: {what}");
+            self.alive().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn settled(&mut self) -> Vec<Value> {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            self.alive().await;
+            let rows = self.get("/transactions?limit=10000").await.unwrap_or_default();
+            let rows = rows["transactions"].as_array().cloned().unwrap_or_default();
+            if !rows.is_empty()
+                && rows.iter().all(|row| row["status"] != "open")
+                && self.cht.push_again().await == 0
+            {
+                return rows;
+            }
+            assert!(Instant::now() < until, "still open: {rows:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(
+    port: u16,
+    folder: &tempfile::TempDir,
+    cht: &cht::Handle,
+    fhir: &fhir::Handle,
+    failpoint: &str,
+) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log"));
+    command(folder, port, cht, fhir)
+        .arg("serve")
+        .env("MEDIATOR_FAILPOINT", failpoint)
+        .stderr(Stdio::from(log.expect("a log")))
+        .spawn()
+        .expect("a mediator")
+}
+
+/// The program with the settings of this process.
+fn command(folder: &tempfile::TempDir, port: u16, cht: &cht::Handle, fhir: &fhir::Handle) -> Command {
+    let login = cht::Options::default();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cht-fhir-mediator"));
+    command
+        .env("MEDIATOR__SERVER__LISTEN", format!("127.0.0.1:{port}"))
+        .env("MEDIATOR__JOURNAL__URL", format!("sqlite:{}", folder.path().join("journal.db").display()))
+        .env("MEDIATOR__CHT__URL", cht.url())
+        .env("MEDIATOR__CHT__USERNAME", login.username)
+        .env("MEDIATOR__CHT__PASSWORD", login.password)
+        .env("MEDIATOR__FHIR__URL", fhir.url())
+        .env("MEDIATOR__FHIR__POLL_SECONDS", "0")
+        .env("MEDIATOR__DELIVERY__FIRST_RETRY_MS", "50")
+        .env("MEDIATOR__DELIVERY__LONGEST_RETRY_MS", "500")
+        .env("MEDIATOR__CALLBACKS__ALLOW_PRIVATE", "true")
+        .env("MEDIATOR__LOG__FILTER", "debug");
+    command
+}
