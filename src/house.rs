@@ -65,7 +65,6 @@ impl House {
             to: settings.delivery.to.clone(),
         };
         let mappings = Mappings::new(&settings.translate);
-        let names = mappings.names();
         let corridor = Corridor::new(near, mappings, traffic, clock, options(settings));
         let taken_up = corridor.start().await.map_err(|e| e.to_string())?;
         start_polls(settings, &servers, &corridor);
@@ -73,13 +72,8 @@ impl House {
             tokio::spawn(retain(corridor.clone(), settings.journal.keep_days));
         }
         let open = settings.clients.is_empty();
-        let door = Door::new(
-            &settings.server,
-            corridor.clone(),
-            Clients::new(&settings.clients, open)?,
-            names,
-            metrics,
-        );
+        let door =
+            Door::new(&settings.server, corridor.clone(), Clients::new(&settings.clients, open)?, metrics);
         let within = Duration::from_millis(settings.server.shutdown_within_ms);
         let stop = CancellationToken::new();
         let router = door.router(&settings.server.base_path);
@@ -148,6 +142,7 @@ fn options(settings: &Settings) -> Options {
             longest: Duration::from_millis(delivery.longest_retry_ms),
             give_up_after: Duration::from_secs(u64::from(delivery.give_up_after_hours) * 3600),
         },
+        index_lag: Duration::from_millis(settings.cht.index_lag_ms),
         max_running: busiest + settings.cht.max_concurrent + 8 * settings.callbacks.max_concurrent + 64,
     }
 }

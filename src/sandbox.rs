@@ -80,7 +80,7 @@ impl Stage {
         std::fs::create_dir_all(&folder).map_err(words)?;
         let settings = settings(listen, &cht.url(), &fhir.url(), &folder, (&username, &password))?;
         let house = House::open(&settings).await?;
-        let http = crate::systems::client::client(Duration::from_secs(30), None)?;
+        let http = crate::standins::client(Duration::from_secs(30)).map_err(words)?;
         Ok(Self { cht, fhir, emr, house, http, _journal: Folder(folder) })
     }
 

@@ -72,6 +72,8 @@ pub struct Cht {
     pub ca_file: Option<PathBuf>,
     pub timeout_ms: u64,
     pub max_concurrent: usize,
+    /// How long a new report may be missing from searches.
+    pub index_lag_ms: u64,
 }
 
 /// How we call a FHIR server. At most one of username, bearer and oauth2.

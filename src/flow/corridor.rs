@@ -46,6 +46,8 @@ pub enum Settled {
 
 pub struct Options {
     pub backoff: Backoff,
+    /// How long CHT's searches may lag behind (`cht.index_lag_ms`).
+    pub index_lag: Duration,
     pub max_running: usize,
 }
 
@@ -58,6 +60,7 @@ struct Inner {
     near: Neighbours,
     mappings: Mappings,
     clock: Arc<dyn Clock>,
+    started: Millis,
     options: Options,
     traffic: Arc<Traffic>,
     settle: Mutex<Settle>,
@@ -153,6 +156,7 @@ impl Corridor {
         let inner = Inner {
             near,
             mappings,
+            started: clock.now(),
             clock,
             options,
             traffic,
@@ -313,7 +317,7 @@ impl Corridor {
     }
 
     async fn run(&self, seq: i64, id: String) {
-        let verdict = self.carry(&id).await;
+        let verdict = self.carry_safely(&id).await;
         // Told before it leaves the schedule: whoever asks in between still finds it there.
         match &verdict {
             Verdict::Finished(Some(answer)) => self.settle().finish(&id, answer.clone()),
@@ -330,6 +334,24 @@ impl Corridor {
         }
         drop(schedule);
         self.pump();
+    }
+
+    /// A panic is a bug of ours: it fails its message, visibly, and stops nobody else's.
+    async fn carry_safely(&self, id: &str) -> Verdict {
+        let (corridor, own) = (self.clone(), id.to_string());
+        match tokio::spawn(async move { corridor.carry(&own).await }).await {
+            Ok(verdict) => verdict,
+            Err(_) => self.fail_after_panic(id).await,
+        }
+    }
+
+    async fn fail_after_panic(&self, id: &str) -> Verdict {
+        tracing::error!(transaction = id, "a message made the mediator itself fail");
+        let Ok(Some(transaction)) = self.inner.near.journal.transaction(id).await else {
+            return Verdict::Finished(None);
+        };
+        let message = "the mediator itself failed on this message: this is a bug, please report it".into();
+        self.refuse(transaction, &Refusal { path: String::new(), code: "exception", message }).await
     }
 
     async fn carry(&self, id: &str) -> Verdict {
@@ -361,7 +383,27 @@ impl Corridor {
                 }
             }
         }
+        if transaction.head.not_before == 0 {
+            // New, or an operator wants it now.
+            transaction.progress.iter_mut().for_each(|progress| progress.not_before = 0);
+        }
+        self.mind_the_last_run(&mut transaction);
         self.deliver_due(transaction, &body).await
+    }
+
+    /// A record that may have been sent just before we were killed is looked for only when CHT's
+    /// searches would show it.
+    fn mind_the_last_run(&self, transaction: &mut Transaction) {
+        let Some(plan) = &transaction.plan else { return };
+        if transaction.received >= self.inner.started {
+            return;
+        }
+        let shown = self.inner.started + self.inner.options.index_lag.as_millis() as Millis;
+        for (step, progress) in plan.steps.iter().zip(&mut transaction.progress) {
+            if matches!(step.act, Act::ChtRecord { .. }) {
+                progress.not_before = progress.not_before.max(shown);
+            }
+        }
     }
 
     /// Translates and identifies; keeps the plan, with what it builds on, before anything is sent.

@@ -277,12 +277,12 @@ impl Draughtsman<'_> {
     }
 
     fn ask_cht(&mut self, record: RecordDraft, patient: &str, follow_up: Option<Identifier>) {
-        // Ours and exact: by it an earlier attempt is recognised. A rerun is another record.
-        let reported_date =
-            self.transaction.received + i64::from(self.transaction.reruns) + self.plan.steps.len() as i64;
+        // Ours and exact: by it an earlier attempt is recognised.
+        let reported_date = self.transaction.received + 100 * self.plan.steps.len() as i64;
+        let record = record.about(patient, reported_date, self.transaction.reruns);
         self.plan.steps.push(Step {
             destination: "cht".into(),
-            act: Act::ChtRecord { record: record.about(patient, reported_date), follow_up },
+            act: Act::ChtRecord { record, follow_up },
             after: None,
             part: self.plan.parts.len(),
         });
@@ -552,12 +552,14 @@ impl Draughtsman<'_> {
 
     /// The destinations of what this mapping makes, except the one that it came from.
     fn destinations(&self) -> Vec<String> {
-        let names = self.near.to.get(self.mapping).or_else(|| self.near.to.get("default"));
+        let of = |mapping| self.near.to.get(mapping).or_else(|| self.near.to.get("default"));
+        let names: std::collections::BTreeSet<&String> =
+            self.mapping.split('+').filter_map(of).flatten().collect();
         let from = match &self.transaction.route {
             crate::domain::message::Route::Poll(destination) => Some(destination),
             _ => self.transaction.home.as_ref(),
         };
-        names.into_iter().flatten().filter(|name| Some(*name) != from).cloned().collect()
+        names.into_iter().filter(|name| Some(*name) != from).cloned().collect()
     }
 
     async fn send(&mut self, entries: Vec<Entry>) -> Result<(), Stop> {

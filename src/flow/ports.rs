@@ -188,7 +188,7 @@ pub trait Journal: Send + Sync + 'static {
     /// Refuses all of it if an identifier is somebody else's.
     async fn commit(&self, mark: Mark, facts: Facts) -> Result<(), JournalError>;
     /// Notes a state, with the next write: a mark that a crash loses is an act repeated, and acts
-    /// are repeatable.
+    /// are repeatable. [`Journal::transaction`] reads it at once, lists a moment later.
     fn mark(&self, mark: Mark);
     async fn transaction(&self, id: &str) -> Result<Option<Transaction>, JournalError>;
     /// Every open transaction, in order of arrival.

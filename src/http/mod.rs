@@ -36,7 +36,6 @@ struct Inner {
     limits: Limits,
     answer_within: Duration,
     success_codes: BTreeMap<String, u16>,
-    mappings: Vec<String>,
     metrics: PrometheusHandle,
     started: Instant,
 }
@@ -46,7 +45,6 @@ impl Door {
         settings: &config::Server,
         corridor: Corridor,
         clients: Clients,
-        mappings: Vec<String>,
         metrics: PrometheusHandle,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -58,7 +56,6 @@ impl Door {
             },
             answer_within: Duration::from_millis(settings.answer_within_ms),
             success_codes: settings.success_codes.clone(),
-            mappings,
             metrics,
             started: Instant::now(),
         }))

@@ -1,1 +1,276 @@
+//! What every journal must hold to: one suite for all of them. A further implementation adds its
+//! `open` to `journals` and passes.
+use super::embedded::Embedded;
+use crate::domain::follow_up::{Kind, State};
+use crate::domain::identifier::Identifier;
+use crate::domain::plan::{FollowUp, Plan, Progress, Status, StepStatus};
+use crate::flow::ports::{
+    Accepted, Action, Answer, Facts, Filter, Journal, JournalError, Mark, NewTransaction,
+};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+fn open(folder: &Path, max_open: u64) -> Arc<dyn Journal> {
+    Arc::new(Embedded::open(&folder.join("journal.db"), max_open).expect("a journal"))
+}
+
+fn new(id: &str, key: &str, digest: &str) -> NewTransaction {
+    NewTransaction {
+        id: id.into(),
+        route: "/cht/push".parse().expect("a route"),
+        client: "cht".into(),
+        home: None,
+        key: key.into(),
+        digest: digest.into(),
+        subjects: vec!["b".into(), "a".into()],
+        received: 1_795_467_014_033,
+        strict: false,
+        body: br#"{"doc":{}}"#.to_vec(),
+    }
+}
+
+fn mark(id: &str, status: Status) -> Mark {
+    Mark {
+        id: id.into(),
+        status,
+        attempts: 1,
+        not_before: 0,
+        error: None,
+        mapping: Some("patient".into()),
+        plan: Some(Plan::default()),
+        progress: vec![Progress { status: StepStatus::Done, ..Progress::default() }],
+        answer: Some(Answer { status: 200, body: json!({"a": 1}), location: None }),
+        at: 5,
+    }
+}
+
+async fn accept(journal: &Arc<dyn Journal>, message: NewTransaction) -> Accepted {
+    journal.accept(vec![message]).await.expect("accepted").remove(0)
+}
+
+#[tokio::test]
+async fn what_is_accepted_is_there_after_a_restart_in_its_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    for i in 0..5 {
+        accept(&journal, new(&format!("t{i}"), &format!("k{i}"), "d")).await;
+    }
+    drop(journal);
+    let journal = open(folder.path(), 100);
+    let open: Vec<String> = journal.open().await.expect("a list").into_iter().map(|head| head.id).collect();
+    assert_eq!(open, ["t0", "t1", "t2", "t3", "t4"]);
+    let transaction = journal.transaction("t0").await.expect("read").expect("there");
+    assert_eq!(transaction.body, br#"{"doc":{}}"#);
+    assert_eq!(transaction.head.subjects, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_repeat_is_of_the_newest_with_its_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    let is_new = |accepted: &Accepted| matches!(accepted, Accepted::New(_));
+    assert!(is_new(&accept(&journal, new("1", "k", "A")).await));
+    assert_eq!(accept(&journal, new("2", "k", "A")).await.head().id, "1");
+    assert!(is_new(&accept(&journal, new("3", "k", "B")).await));
+    assert!(is_new(&accept(&journal, new("4", "k", "A")).await), "A, B, A sends A again");
+    journal.mark(mark("4", Status::Delivered));
+    let repeat = accept(&journal, new("5", "k", "A")).await;
+    assert!(matches!(&repeat, Accepted::Repeat(head) if head.id == "4" && head.status == Status::Delivered));
+    journal.mark(mark("4", Status::Failed));
+    assert!(is_new(&accept(&journal, new("6", "k", "A")).await), "a failed one is tried again");
+    let strict = NewTransaction { strict: true, ..new("7", "k", "C") };
+    assert!(matches!(accept(&journal, strict).await, Accepted::KeyReused(_)));
+}
+
+#[tokio::test]
+async fn many_at_once_are_each_accepted_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 10_000);
+    let tasks: Vec<_> = (0..400)
+        .map(|i| {
+            let journal = journal.clone();
+            tokio::spawn(
+                async move { accept(&journal, new(&format!("t{i}"), &format!("k{}", i / 2), "d")).await },
+            )
+        })
+        .collect();
+    let mut fresh = 0;
+    for task in tasks {
+        fresh += usize::from(matches!(task.await.expect("a task"), Accepted::New(_)));
+    }
+    assert_eq!((fresh, journal.open().await.expect("a list").len()), (200, 200));
+}
+
+#[tokio::test]
+async fn a_mark_is_read_by_the_next_write_and_soon_by_everybody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    accept(&journal, new("1", "k", "A")).await;
+    journal.mark(mark("1", Status::Delivered));
+    assert!(
+        matches!(accept(&journal, new("2", "k", "A")).await, Accepted::Repeat(h) if h.status == Status::Delivered)
+    );
+    let read = journal.transaction("1").await.expect("read").expect("there");
+    assert_eq!(read.answer.expect("an answer").body, json!({"a": 1}));
+    assert_eq!(read.progress[0].status, StepStatus::Done);
+    assert_eq!(journal.counts().await.expect("counts")["delivered"], 1);
+}
+
+#[tokio::test]
+async fn marks_handed_over_before_closing_are_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    accept(&journal, new("1", "k", "A")).await;
+    journal.mark(mark("1", Status::Delivered));
+    drop(journal);
+    let journal = open(folder.path(), 100);
+    assert!(journal.open().await.expect("a list").is_empty());
+}
+
+#[tokio::test]
+async fn an_identifier_is_one_persons() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    accept(&journal, new("1", "k", "A")).await;
+    let link = |value: &str, person: &str| (Identifier::new("s", value), person.to_string());
+    let facts = |links| Facts { links, ..Facts::default() };
+    let first = journal.commit(mark("1", Status::Open), facts(vec![link("1", "p"), link("2", "p")])).await;
+    assert!(first.is_ok());
+    let second =
+        journal.commit(mark("1", Status::Delivered), facts(vec![link("3", "q"), link("2", "q")])).await;
+    assert!(matches!(second, Err(JournalError::Conflict(system)) if system == "s"));
+    assert_eq!(journal.person(&Identifier::new("s", "2")).await.expect("read").as_deref(), Some("p"));
+    assert_eq!(journal.person(&Identifier::new("s", "3")).await.expect("read"), None, "all or nothing");
+    assert_eq!(journal.transaction("1").await.expect("read").expect("there").head.status, Status::Open);
+    assert_eq!(journal.identifiers("p").await.expect("read").len(), 2);
+    // Known people are subjects too, so that two names of one person keep their order.
+    let by_value = NewTransaction { subjects: vec!["2".into()], ..new("9", "k9", "A") };
+    assert_eq!(accept(&journal, by_value).await.head().subjects, ["2", "p"]);
+}
+
+#[tokio::test]
+async fn requests_are_found_by_person_by_name_and_by_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    accept(&journal, new("1", "k", "A")).await;
+    let identifier = Identifier::new("s", "SR-1");
+    let follow_up = FollowUp {
+        kind: Kind::FollowUp,
+        identifier: identifier.clone(),
+        person: "p".into(),
+        state: State::Requested,
+        resource: json!({"resourceType": "ServiceRequest"}),
+        form: "LTFU_REQUEST".into(),
+        record: Some("uuid".into()),
+        callback: None,
+        home: None,
+        told: Vec::new(),
+    };
+    let facts = Facts {
+        follow_ups: vec![follow_up],
+        directory: vec![("x".into(), json!({"a": 1}))],
+        ..Facts::default()
+    };
+    journal.commit(mark("1", Status::Open), facts).await.expect("written");
+    assert!(journal.follow_up(Kind::FollowUp, &identifier).await.expect("read").is_some());
+    assert!(journal.follow_up(Kind::Referral, &identifier).await.expect("read").is_none());
+    assert_eq!(journal.follow_ups_of("p").await.expect("read").len(), 1);
+    for name in ["SR-1", "uuid"] {
+        assert_eq!(journal.follow_ups_named(name).await.expect("read").len(), 1);
+    }
+    assert_eq!(journal.directory("x").await.expect("read"), Some(json!({"a": 1})));
+}
+
+#[tokio::test]
+async fn a_full_journal_accepts_nothing_until_there_is_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 2);
+    accept(&journal, new("1", "1", "d")).await;
+    accept(&journal, new("2", "2", "d")).await;
+    assert!(matches!(journal.accept(vec![new("3", "3", "d")]).await, Err(JournalError::Full(2))));
+    journal.mark(mark("1", Status::Delivered));
+    accept(&journal, new("3", "3", "d")).await;
+}
+
+#[tokio::test]
+async fn rerun_and_cancel_change_what_they_may_and_say_why_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    for (id, status) in
+        [("f", Status::Failed), ("d", Status::Delivered), ("o", Status::Open), ("i", Status::Ignored)]
+    {
+        accept(&journal, new(id, id, "d")).await;
+        journal.commit(mark(id, status), Facts::default()).await.expect("written");
+    }
+    let change = |id: &'static str, action| {
+        let journal = journal.clone();
+        async move { journal.change(id, action, 9).await.expect("written").map(|head| head.status) }
+    };
+    assert_eq!(change("f", Action::Rerun).await, Ok(Status::Open));
+    let again = journal.transaction("f").await.expect("read").expect("there");
+    assert_eq!((again.reruns, again.plan.is_none()), (1, true), "planned anew");
+    assert_eq!(change("i", Action::Rerun).await, Ok(Status::Open));
+    assert!(change("d", Action::Rerun).await.is_err());
+    assert!(change("d", Action::Cancel).await.is_err());
+    assert_eq!(change("o", Action::Cancel).await, Ok(Status::Cancelled));
+    journal.commit(mark("o", Status::Delivered), Facts::default()).await.expect("written");
+    let cancelled = journal.transaction("o").await.expect("read").expect("there");
+    assert_eq!(cancelled.head.status, Status::Cancelled, "a late worker does not undo it");
+    assert!(change("nobody", Action::Rerun).await.is_err());
+}
+
+#[tokio::test]
+async fn commands_reach_whoever_runs_on_the_same_journal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (serve, shell) = (open(folder.path(), 100), open(folder.path(), 100));
+    accept(&serve, new("1", "k", "A")).await;
+    assert_eq!(shell.list(Filter::default()).await.expect("a list").len(), 1);
+    let number = shell.request(Action::Cancel, "1").await.expect("left");
+    let commands = serve.commands().await.expect("read");
+    assert_eq!((commands.len(), commands[0].action), (1, Action::Cancel));
+    assert_eq!(shell.command_outcome(number).await.expect("read"), None);
+    serve.command_done(number, "done").await.expect("written");
+    assert_eq!(shell.command_outcome(number).await.expect("read").as_deref(), Some("done"));
+    assert!(serve.commands().await.expect("read").is_empty());
+}
+
+#[tokio::test]
+async fn only_what_is_finished_and_old_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    for (id, status) in [("f", Status::Failed), ("d", Status::Delivered), ("o", Status::Open)] {
+        accept(&journal, new(id, id, "d")).await;
+        journal.commit(mark(id, status), Facts::default()).await.expect("written");
+    }
+    assert_eq!(journal.retain(5).await.expect("done"), 0);
+    assert_eq!(journal.retain(6).await.expect("done"), 1);
+    let left: Vec<String> =
+        journal.list(Filter::default()).await.expect("a list").into_iter().map(|r| r.id).collect();
+    assert_eq!(left, ["f", "o"]);
+}
+
+#[tokio::test]
+async fn a_watermark_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    assert_eq!(journal.watermark("fhir Task").await.expect("read"), None);
+    journal.set_watermark("fhir Task", "2026").await.expect("written");
+    assert_eq!(journal.watermark("fhir Task").await.expect("read").as_deref(), Some("2026"));
+}
+
+/// Who waits for nothing is not made to wait: marks share the next message's fsync.
+#[tokio::test]
+async fn marks_do_not_force_a_write_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    accept(&journal, new("1", "k", "A")).await;
+    journal.mark(mark("1", Status::Delivered));
+    let open = async || journal.open().await.expect("a list").len();
+    assert_eq!(open().await, 1, "not written yet");
+    let read = journal.transaction("1").await.expect("read").expect("there");
+    assert_eq!(read.head.status, Status::Delivered, "and yet whoever reads it knows");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(open().await, 0);
+}

@@ -12,9 +12,10 @@ use crate::flow::ports::{
 };
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 pub struct Embedded {
@@ -22,6 +23,9 @@ pub struct Embedded {
     thread: Option<std::thread::JoinHandle<()>>,
     path: PathBuf,
     readers: Arc<Mutex<Vec<Connection>>>,
+    /// Marks handed over and not yet written: whoever reads a transaction reads them too.
+    pending: Arc<Mutex<HashMap<String, (u64, Mark)>>>,
+    marks: AtomicU64,
     max_open: u64,
 }
 
@@ -40,6 +44,8 @@ impl Embedded {
             thread: Some(thread),
             path: path.to_path_buf(),
             readers: Arc::default(),
+            pending: Arc::default(),
+            marks: AtomicU64::new(0),
             max_open,
         })
     }
@@ -63,9 +69,10 @@ impl Embedded {
                 *left.lock().map_err(|_| rusqlite::Error::InvalidQuery)? = Some(made);
                 Ok(())
             }),
-            done: Some(Box::new(move |result| {
+            done: Box::new(move |result| {
                 let _ = done.send(result);
-            })),
+            }),
+            waited_for: true,
         };
         self.writer()?.submit(write)?;
         waits.await.map_err(|_| JournalError::Unwritable("the journal is closed".into()))??;
@@ -106,6 +113,26 @@ impl Drop for Embedded {
             let _ = thread.join();
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A transaction as it will read once the mark is written.
+fn marked(mut transaction: Transaction, mark: Mark) -> Transaction {
+    if transaction.head.status != Status::Cancelled {
+        transaction.head.status = mark.status;
+    }
+    transaction.head.not_before = mark.not_before;
+    transaction.attempts = mark.attempts;
+    transaction.error = mark.error;
+    transaction.mapping = mark.mapping;
+    transaction.plan = mark.plan.or(transaction.plan);
+    transaction.progress = mark.progress;
+    transaction.answer = mark.answer;
+    transaction.finished = (mark.status != Status::Open).then_some(mark.at);
+    transaction
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -309,31 +336,51 @@ impl Journal for Embedded {
     }
 
     async fn commit(&self, mark: Mark, facts: Facts) -> Result<(), JournalError> {
-        self.write(move |c| {
+        let id = mark.id.clone();
+        let written = self.write(move |c| {
             if let Some(system) = conflict(c, &facts)? {
                 return Ok(Err(JournalError::Conflict(system)));
             }
             write_facts(c, &facts)?;
             write_mark(c, &mark)?;
             Ok(Ok(()))
-        })
-        .await
+        });
+        let written = written.await;
+        // Marks before it were written before it.
+        lock(&self.pending).remove(&id);
+        written
     }
 
     fn mark(&self, mark: Mark) {
-        if let Ok(writer) = self.writer() {
-            writer.submit_always(Write { work: Box::new(move |c| write_mark(c, &mark)), done: None });
-        }
+        let Ok(writer) = self.writer() else { return };
+        let (pending, id, number) = (self.pending.clone(), mark.id.clone(), self.marks.fetch_add(1, Relaxed));
+        lock(&pending).insert(id.clone(), (number, mark.clone()));
+        writer.submit_always(Write {
+            work: Box::new(move |c| write_mark(c, &mark)),
+            done: Box::new(move |_| {
+                let mut pending = lock(&pending);
+                if pending.get(&id).is_some_and(|(newest, _)| *newest == number) {
+                    pending.remove(&id);
+                }
+            }),
+            waited_for: false,
+        });
     }
 
     async fn transaction(&self, id: &str) -> Result<Option<Transaction>, JournalError> {
+        // Looked at before the row: what is no longer pending then is in the row.
+        let pending = lock(&self.pending).get(id).map(|(_, mark)| mark.clone());
         let id = id.to_string();
-        self.read(move |c| {
+        let read = self.read(move |c| {
             c.prepare_cached(&format!("SELECT {TRANSACTION} FROM transactions WHERE id = ?1"))?
                 .query_row([id], rows::transaction)
                 .optional()
-        })
-        .await
+        });
+        let found = read.await?;
+        Ok(found.map(|transaction| match pending {
+            Some(mark) => marked(transaction, mark),
+            None => transaction,
+        }))
     }
 
     async fn open(&self) -> Result<Vec<Head>, JournalError> {
@@ -499,8 +546,10 @@ impl Journal for Embedded {
         action: Action,
         at: Millis,
     ) -> Result<Result<Head, String>, JournalError> {
-        let id = id.to_string();
-        self.write(move |c| change(c, &id, action, at).map(Ok)).await
+        let own = id.to_string();
+        let changed = self.write(move |c| change(c, &own, action, at).map(Ok)).await;
+        lock(&self.pending).remove(id);
+        changed
     }
 
     async fn retain(&self, before: Millis) -> Result<u64, JournalError> {

@@ -18,8 +18,9 @@ type Done = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 
 pub(super) struct Write {
     pub work: Work,
-    /// Somebody waits for it. Without, the write may join the next group.
-    pub done: Option<Done>,
+    pub done: Done,
+    /// Somebody waits for it. Otherwise it may join the next group, and is kept until it is written.
+    pub waited_for: bool,
 }
 
 #[derive(Clone)]
@@ -43,11 +44,13 @@ impl Writer {
         })
     }
 
-    /// Hands over a write that must not be refused: marks of what is done already.
+    /// Hands over a write that must not be refused: marks of what is done already. Waits if the disk
+    /// does not keep up.
     pub(super) fn submit_always(&self, write: Write) {
-        if let Err(TrySendError::Full(write)) = self.queue.try_send(write) {
-            let queue = self.queue.clone();
-            std::thread::spawn(move || queue.send(write));
+        if self.queue.send(write).is_err() {
+            tracing::error!(
+                "a mark came after the journal was closed; its act is repeated at the next start"
+            );
         }
     }
 }
@@ -82,7 +85,7 @@ fn run(connection: &Connection, inbox: &Receiver<Write>) {
 fn gather(inbox: &Receiver<Write>, group: &mut Vec<Write>) {
     let until = std::time::Instant::now() + LINGER;
     while group.len() < GROUP {
-        let waited_for = group.iter().any(|write| write.done.is_some());
+        let waited_for = group.iter().any(|write| write.waited_for);
         let next = if waited_for {
             inbox.try_recv().ok()
         } else {
@@ -100,9 +103,7 @@ fn finish(connection: &Connection, mut group: Vec<Write>) -> Vec<Write> {
     match commit(connection, &mut group) {
         Ok(failed) => {
             for (i, write) in group.into_iter().enumerate() {
-                if let Some(done) = write.done {
-                    done(failed.get(&i).map_or(Ok(()), |e| Err(JournalError::Unwritable(e.clone()))));
-                }
+                (write.done)(failed.get(&i).map_or(Ok(()), |e| Err(JournalError::Unwritable(e.clone()))));
             }
             Vec::new()
         }
@@ -110,9 +111,9 @@ fn finish(connection: &Connection, mut group: Vec<Write>) -> Vec<Write> {
             tracing::error!(%error, "the journal cannot be written");
             let mut kept = Vec::new();
             for write in group {
-                match write.done {
-                    Some(done) => done(Err(JournalError::Unwritable(error.to_string()))),
-                    None => kept.push(write),
+                match write.waited_for {
+                    true => (write.done)(Err(JournalError::Unwritable(error.to_string()))),
+                    false => kept.push(write),
                 }
             }
             kept

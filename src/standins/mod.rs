@@ -27,8 +27,8 @@ fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// An HTTP client that calls back, on behalf of a stand-in.
-fn client(timeout: Duration) -> std::io::Result<reqwest::Client> {
+/// An HTTP client on behalf of a stand-in, or of whoever plays with it.
+pub fn client(timeout: Duration) -> std::io::Result<reqwest::Client> {
     // Whoever installed one first has it; all are the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(timeout).build().map_err(std::io::Error::other)

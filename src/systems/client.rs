@@ -81,11 +81,23 @@ impl Answer {
 
 /// Sends a request and reads the whole answer.
 pub async fn send(request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
-    let mut response = request.send().await.map_err(|e| unreachable(&e, who))?;
+    attempt(request, who).await.map_err(|broken| broken.failure)
+}
+
+/// No answer; the request may have had its effect all the same.
+pub struct Broken {
+    pub failure: Failure,
+    pub sent: bool,
+}
+
+pub async fn attempt(request: RequestBuilder, who: &str) -> Result<Answer, Broken> {
+    let broken = |e: reqwest::Error| Broken { failure: unreachable(&e, who), sent: !e.is_connect() };
+    let mut response = request.send().await.map_err(broken)?;
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(&e, who))? {
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if bytes.len() + chunk.len() > MAX_ANSWER {
-            return Err(Failure::permanent(format!("{who} answered with more than {MAX_ANSWER} bytes")));
+            let failure = Failure::permanent(format!("{who} answered with more than {MAX_ANSWER} bytes"));
+            return Err(Broken { failure, sent: true });
         }
         bytes.extend_from_slice(&chunk);
     }

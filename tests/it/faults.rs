@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_lost_after_the_effect_doubles_nothing() {
-    let world = World::new().await;
+    // What is new is not yet in CHT's index when we look for the first time.
+    let options = cht::Options { index_delay: Duration::from_millis(250), ..Default::default() };
+    let world = World::with(&[], options).await;
     world.know_patient();
     world.cht.faults().on("POST", "/api/v2/records").drop_after_effect_next(2);
     world.fhir.faults().on("POST", "/fhir").drop_after_effect_next(2);

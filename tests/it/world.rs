@@ -63,6 +63,7 @@ impl World {
             ("DELIVERY__LONGEST_RETRY_MS", "500".into()),
             ("DELIVERY__BREAKER_PAUSE_MS", "300".into()),
             ("CALLBACKS__ALLOW_PRIVATE", "true".into()),
+            ("CHT__INDEX_LAG_MS", "300".into()),
         ];
         let environment = own.into_iter().map(|(key, value)| (format!("MEDIATOR__{key}"), value));
         let further = further.iter().map(|(key, value)| (format!("MEDIATOR__{key}"), value.to_string()));

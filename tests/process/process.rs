@@ -20,8 +20,12 @@ impl Process {
     pub async fn new(failpoint: &str) -> Self {
         let port = free_port();
         let outbound_url = Some(format!("http://127.0.0.1:{port}/cht/push"));
-        let cht =
-            cht::start(any(), cht::Options { outbound_url, ..Default::default() }).await.expect("a CHT");
+        let cht = cht::start(
+            any(),
+            cht::Options { outbound_url, index_delay: Duration::from_millis(200), ..Default::default() },
+        )
+        .await
+        .expect("a CHT");
         let fhir = fhir::start(any(), fhir::Options::default()).await.expect("a FHIR server");
         let emr = callback::start(any()).await.expect("an endpoint");
         let folder = tempfile::tempdir().expect("a folder");
@@ -153,6 +157,7 @@ fn command(folder: &tempfile::TempDir, port: u16, cht: &cht::Handle, fhir: &fhir
         .env("MEDIATOR__DELIVERY__FIRST_RETRY_MS", "50")
         .env("MEDIATOR__DELIVERY__LONGEST_RETRY_MS", "500")
         .env("MEDIATOR__CALLBACKS__ALLOW_PRIVATE", "true")
+        .env("MEDIATOR__CHT__INDEX_LAG_MS", "300")
         .env("MEDIATOR__LOG__FILTER", "debug");
     command
 }

@@ -1,5 +1,5 @@
 //! CHT's REST API, as its contract has it: one class of trap a function.
-use super::client::{Answer, client, send};
+use super::client::{Answer, attempt, client, send};
 use crate::config;
 use crate::domain::record::Record;
 use crate::flow::ports::{Cht, Failure, FailureKind};
@@ -17,6 +17,7 @@ pub struct ChtApi {
     base: String,
     username: String,
     password: Option<secrecy::SecretString>,
+    index_lag: Duration,
 }
 
 impl ChtApi {
@@ -26,6 +27,7 @@ impl ChtApi {
             base: settings.url.trim_end_matches('/').to_string(),
             username: settings.username.clone(),
             password: settings.password.clone(),
+            index_lag: Duration::from_millis(settings.index_lag_ms),
         })
     }
 
@@ -118,16 +120,33 @@ impl ChtApi {
             .request(Method::POST, "/api/v2/records")
             .header(header::CONTENT_TYPE, "application/json")
             .body(record.body().to_string());
-        let answer = checked(send(request, "CHT").await?)?;
+        let answer = attempt(request, "CHT").await.map_err(|broken| match broken.sent {
+            true => self.in_doubt(broken.failure),
+            false => broken.failure,
+        })?;
+        let answer = checked(answer).map_err(|failure| self.in_doubt(failure))?;
         let json = answer.json();
         let made = json.as_ref().and_then(|json| json["id"].as_str().filter(|_| json["success"] == true));
         match (answer.status.as_u16(), made) {
             (200, Some(id)) => Ok(id.to_string()),
-            (200, None) => Err(Failure::transient("CHT answered 200 without the id of a report")),
+            (200, None) => {
+                Err(self.in_doubt(Failure::transient("CHT answered 200 without the id of a report")))
+            }
             (500, _) if CLIENT_MISTAKES.iter().any(|words| answer.words().contains(words)) => {
                 Err(Failure::permanent(format!("CHT: {}", answer.words())))
             }
-            _ => Err(answer.failure("CHT")),
+            _ => Err(self.in_doubt(answer.failure("CHT"))),
+        }
+    }
+
+    /// The report may be there all the same: the next attempt waits until the index would show it.
+    fn in_doubt(&self, failure: Failure) -> Failure {
+        match failure.kind {
+            FailureKind::Transient(asked) => {
+                let wait = asked.unwrap_or_default().max(self.index_lag);
+                Failure { kind: FailureKind::Transient(Some(wait)), ..failure }
+            }
+            _ => failure,
         }
     }
 }
@@ -137,10 +156,10 @@ impl Cht for ChtApi {
     /// Records have no idempotency of their own: look up, then POST. Whoever calls keeps two
     /// attempts at the same record apart.
     async fn create_record(&self, record: &Record) -> Result<String, Failure> {
-        if let Some(uuid) = self.find(record).await? {
-            return Ok(uuid);
-        }
-        let uuid = self.post(record).await?;
+        let uuid = match self.find(record).await? {
+            Some(uuid) => uuid,
+            None => self.post(record).await?,
+        };
         self.read_back(&uuid, &record.form).await?;
         Ok(uuid)
     }
@@ -202,18 +221,27 @@ fn checked(answer: Answer) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
-/// The same form, the same date to the millisecond (ours), and nothing that we sent reads otherwise.
+/// The same form, one of our dates (to the millisecond), and nothing that we sent reads otherwise.
 fn is_ours(report: &Value, record: &Record) -> bool {
     let same_value = |(key, sent): (&String, &Value)| match &report["fields"][key] {
-        Value::Null => true,
         // Dates are stored as milliseconds, so only texts are compared with texts.
         Value::String(kept) => sent.as_str().is_none_or(|sent| kept == sent),
         _ => true,
     };
     report["form"] == record.form.as_str()
-        && report["reported_date"].as_i64() == Some(record.reported_date)
-        && words_of_errors(report).is_empty()
+        && is_our_date(report, record)
         && record.fields.iter().all(same_value)
+}
+
+/// This attempt's date; or that of an earlier run, unless that left a report with errors.
+fn is_our_date(report: &Value, record: &Record) -> bool {
+    match report["reported_date"].as_i64().map(|date| record.reported_date - date) {
+        Some(0) => true,
+        Some(earlier) => {
+            (1..=i64::from(record.reruns)).contains(&earlier) && words_of_errors(report).is_empty()
+        }
+        None => false,
+    }
 }
 
 fn words_of_errors(report: &Value) -> Vec<String> {
