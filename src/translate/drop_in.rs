@@ -58,6 +58,7 @@ fn all_identifiers(resource: &Value) -> Vec<Identifier> {
 /// The whole name stands in `family`; which part of it is which nobody knows, so `text` keeps it.
 fn names(resource: &mut Value) {
     let Some(names) = resource["name"].as_array_mut() else { return };
+    names.retain(Value::is_object);
     for name in names {
         let family = text(&name["family"]).unwrap_or_default().to_string();
         let given: Vec<&str> = name["given"].as_array().into_iter().flatten().filter_map(text).collect();

@@ -101,6 +101,10 @@ impl Mappings {
     /// By the mapping of this name, else by the one that claims the message. Every resource that is
     /// made passes the typed gate.
     pub fn translate(&self, source: &Source, mapping: Option<&str>) -> Result<Translated, Refusal> {
+        if !source.body.is_object() {
+            let message = "expected a JSON object".to_string();
+            return Err(Refusal { path: String::new(), code: "structure", message });
+        }
         let translated = match source.route {
             Route::ChtPush(name) => self.document(source, mapping.or(name.as_deref())),
             _ if mapping.is_some_and(|name| DOCUMENT_MAPPINGS.contains(&name)) => {

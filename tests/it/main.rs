@@ -4,4 +4,5 @@ mod faults;
 mod follow_up;
 mod pushes;
 mod referral;
+mod tls;
 mod world;

@@ -1,0 +1,64 @@
+//! TLS on our own port, and towards others.
+use crate::world::World;
+use cht_fhir_mediator::standins::cht;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_speaks_tls_with_the_certificate_that_is_given() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
+    let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let world = World::with(
+        &[("SERVER__TLS_CERT", &cert.display().to_string()), ("SERVER__TLS_KEY", &key.display().to_string())],
+        cht::Options::default(),
+    )
+    .await;
+    let port = world.settings.server.listen.port();
+    let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).expect("a certificate");
+    let careful = |roots: Vec<reqwest::Certificate>| {
+        let builder =
+            reqwest::Client::builder().no_proxy().resolve("localhost", ([127, 0, 0, 1], port).into());
+        roots
+            .into_iter()
+            .fold(builder, |builder, root| builder.add_root_certificate(root))
+            .build()
+            .expect("a client")
+    };
+    let url = format!("https://localhost:{port}/health/live");
+    let answer = careful(vec![trusted]).get(&url).send().await.expect("an answer");
+    assert_eq!(answer.json::<serde_json::Value>().await.expect("JSON")["status"], json!("ok"));
+    assert!(careful(Vec::new()).get(&url).send().await.is_err(), "nobody else trusts it");
+    let plain = world.http.get(format!("http://localhost:{port}/health/live")).send().await;
+    assert!(plain.is_err(), "no plain answer on a TLS port");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_certificate_nobody_vouches_for_is_not_talked_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
+    let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let served = World::with(
+        &[("SERVER__TLS_CERT", &cert.display().to_string()), ("SERVER__TLS_KEY", &key.display().to_string())],
+        cht::Options::default(),
+    )
+    .await;
+    let url = format!("https://localhost:{}/fhir", served.settings.server.listen.port());
+    let quick = ("SERVER__ANSWER_WITHIN_MS", "300");
+    let wary = World::with(&[("FHIR__URL", &url), quick], cht::Options::default()).await;
+    let body = json!({"doc": {"_id": "a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d", "type": "person", "name": "Test Person"}});
+    assert_eq!(wary.post("/cht/push", &body).await.0, 202);
+    let error = wary.transactions().await[0].error.clone().unwrap_or_default();
+    assert!(error.contains("certificate") || error.contains("UnknownIssuer"), "{error}");
+    assert!(served.transactions().await.is_empty());
+    let pinned = cert.display().to_string();
+    let trusting =
+        World::with(&[("FHIR__URL", &url), ("FHIR__CA_FILE", &pinned), quick], cht::Options::default()).await;
+    trusting.post("/cht/push", &body).await;
+    // It is no FHIR server, so it refuses; but it was reached.
+    let error = trusting.settled().await[0].error.clone().unwrap_or_default();
+    assert!(error.contains("answered"), "{error}");
+}
