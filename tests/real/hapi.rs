@@ -1,0 +1,317 @@
+//! Both journeys and every recorded push, with a real HAPI FHIR R4 server.
+use crate::world::{PATIENT, World, fixture, free_port, ltfu};
+use cht_fhir_mediator::standins::cht;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+struct Hapi {
+    child: Child,
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Hapi {
+    async fn start() -> Self {
+        let port = free_port();
+        let child = crate::part("hapi/up.sh")
+            .arg(port.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let http = cht_fhir_mediator::standins::client(Duration::from_secs(30)).expect("a client");
+        let hapi = Self { child: child.expect("a HAPI"), url: format!("http://127.0.0.1:{port}/fhir"), http };
+        let until = Instant::now() + Duration::from_secs(600);
+        while hapi.http.get(format!("{}/metadata", hapi.url)).send().await.is_err() {
+            assert!(Instant::now() < until, "HAPI does not come up");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        hapi
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let request = self.http.get(format!("{}/{path}", self.url)).header("cache-control", "no-cache");
+        request.send().await.expect("an answer").json().await.expect("JSON")
+    }
+
+    /// Every resource of a type.
+    async fn all(&self, kind: &str) -> Vec<Value> {
+        let mut found = Vec::new();
+        let mut next = Some(format!("{}/{kind}?_count=200", self.url));
+        while let Some(url) = next {
+            let page: Value = self
+                .http
+                .get(url)
+                .header("cache-control", "no-cache")
+                .send()
+                .await
+                .expect("an answer")
+                .json()
+                .await
+                .expect("JSON");
+            found.extend(page["entry"].as_array().into_iter().flatten().map(|e| e["resource"].clone()));
+            let links = page["link"].as_array().cloned().unwrap_or_default();
+            next = links
+                .iter()
+                .find(|l| l["relation"] == "next")
+                .and_then(|l| l["url"].as_str().map(String::from));
+        }
+        found
+    }
+
+    async fn by_identifier(&self, kind: &str, token: &str) -> Value {
+        let page =
+            self.get(&format!("{kind}?identifier={}", token.replace('|', "%7C").replace('#', "%23"))).await;
+        let entries = page["entry"].as_array().cloned().unwrap_or_default();
+        assert_eq!(entries.len(), 1, "{kind} {token}");
+        entries[0]["resource"].clone()
+    }
+
+    async fn put(&self, resource: &Value) {
+        let path = format!(
+            "{}/{}/{}",
+            self.url,
+            resource["resourceType"].as_str().expect("a type"),
+            resource["id"].as_str().expect("an id")
+        );
+        let answer = self
+            .http
+            .put(path)
+            .header("content-type", "application/fhir+json")
+            .body(resource.to_string())
+            .send()
+            .await
+            .expect("an answer");
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+    }
+
+    /// Resources that share an identifier with another of their type.
+    async fn doubled(&self) -> Vec<String> {
+        let mut seen = BTreeMap::<String, usize>::new();
+        for kind in [
+            "Patient",
+            "Practitioner",
+            "Encounter",
+            "Observation",
+            "ServiceRequest",
+            "Task",
+            "Location",
+            "Organization",
+            "Endpoint",
+        ] {
+            for resource in self.all(kind).await {
+                for identifier in resource["identifier"].as_array().into_iter().flatten() {
+                    *seen
+                        .entry(format!("{kind} {}|{}", identifier["system"], identifier["value"]))
+                        .or_default() += 1;
+                }
+            }
+        }
+        seen.into_iter().filter(|(_, n)| *n > 1).map(|(key, _)| key).collect()
+    }
+}
+
+impl Drop for Hapi {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn world(hapi: &Hapi, further: &[(&str, &str)]) -> World {
+    let mut all = vec![("FHIR__URL", hapi.url.as_str()), ("SERVER__ANSWER_WITHIN_MS", "30000")];
+    all.extend_from_slice(further);
+    World::with(&all, cht::Options::default()).await
+}
+
+async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < until, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn states(world: &World) -> Vec<String> {
+    let reports = world.cht.reports().into_iter().filter(|r| r["form"] == "REF_BACK");
+    reports.filter_map(|r| r["fields"]["status"].as_str().map(String::from)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_house_with_a_real_hapi() {
+    if !crate::have_java("real HAPI FHIR") {
+        return;
+    }
+    let hapi = Hapi::start().await;
+    referral_with_news_by_polling(&hapi).await;
+    lost_to_follow_up_with_a_restart_on_the_way(&hapi).await;
+    news_by_a_real_subscription(&hapi).await;
+    many_at_once_by_one_worker(&hapi).await;
+    every_recorded_push(&hapi).await;
+    assert_eq!(hapi.doubled().await, Vec::<String>::new());
+}
+
+async fn referral_with_news_by_polling(hapi: &Hapi) {
+    let world = world(hapi, &[("FHIR__POLL_SECONDS", "1")]).await;
+    let push = fixture("full-report-20")["body"].clone();
+    world.cht.add_person(push["doc"]["patient"].clone());
+    let (status, body) = world.post("/cht/push", &push).await;
+    assert_eq!((status, body["status"].as_str()), (200, Some("delivered")), "{body}");
+    let token = format!("urn:cht:report|{}", push["doc"]["_id"].as_str().expect("an id"));
+    let mut task = hapi.by_identifier("Task", &token).await;
+    let request = hapi.by_identifier("ServiceRequest", &token).await;
+    assert_eq!(
+        task["focus"]["reference"],
+        format!("ServiceRequest/{}", request["id"].as_str().unwrap_or_default())
+    );
+    for status in ["accepted", "completed"] {
+        task["status"] = json!(status);
+        hapi.put(&task).await;
+        until("the news", || async { states(&world).iter().any(|s| s == status).then_some(()) }).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(states(&world), ["accepted", "completed"], "once each, in order");
+    // The report is edited: what the clinic did stays.
+    let mut edited = push.clone();
+    edited["doc"]["fields"]["g_malaria"]["malaria_temp"] = json!("38.7");
+    assert_eq!(world.post("/cht/push", &edited).await.1["status"], "delivered");
+    assert_eq!(hapi.by_identifier("Task", &token).await["status"], "completed");
+}
+
+async fn lost_to_follow_up_with_a_restart_on_the_way(hapi: &Hapi) {
+    let mut world = world(hapi, &[]).await;
+    world.know_patient();
+    let (status, body) = world.post("/fhir/ServiceRequest", &ltfu("SR-REAL-1")).await;
+    assert_eq!(status, 201, "{body}");
+    assert_eq!(hapi.by_identifier("ServiceRequest", "urn:emr:requests|SR-REAL-1").await["status"], "active");
+    world.close().await;
+    let record = world.cht.reports()[0]["_id"].as_str().expect("an id").to_string();
+    let report = world.cht.complete_follow_up(
+        &record,
+        "ltfu_follow_up",
+        json!({"outcome": "found", "next_visit": "2026-12-01"}),
+    );
+    let report = report.expect("a report");
+    assert!(!world.cht.push(&report).await, "nobody is there to take it");
+    world.open().await;
+    assert_eq!(world.cht.push_again().await, 0);
+    world.settled().await;
+    let request = hapi.by_identifier("ServiceRequest", "urn:emr:requests|SR-REAL-1").await;
+    assert_eq!(request["status"], "completed");
+    let encounter = hapi
+        .by_identifier("Encounter", &format!("urn:cht:report|{}", report["_id"].as_str().expect("an id")))
+        .await;
+    assert_eq!(
+        encounter["basedOn"][0]["reference"],
+        format!("ServiceRequest/{}", request["id"].as_str().unwrap_or_default())
+    );
+    let patient = hapi.by_identifier("Patient", &format!("urn:cht:uuid|{PATIENT}")).await;
+    assert_eq!(
+        encounter["subject"]["reference"],
+        format!("Patient/{}", patient["id"].as_str().unwrap_or_default())
+    );
+    let outcome = hapi
+        .by_identifier(
+            "Observation",
+            &format!("urn:cht:report|{}#outcome", report["_id"].as_str().expect("an id")),
+        )
+        .await;
+    assert_eq!(outcome["valueString"], "found");
+}
+
+/// HAPI tells us by PUT `<endpoint>/Task/<id>`; the client that it is has HAPI's ids.
+async fn news_by_a_real_subscription(hapi: &Hapi) {
+    let hash = cht_fhir_mediator::http::auth::hash_secret("hook-secret").expect("a hash");
+    let clients = json!([
+        {"id": "hapi", "secret": hash, "roles": ["fhir"], "destination": "fhir"},
+        {"id": "cht", "secret": hash, "roles": ["push"]}]);
+    let world = world(hapi, &[("CLIENTS", &clients.to_string())]).await;
+    let subscription = json!({"resourceType": "Subscription", "status": "requested", "reason": "news",
+        "criteria": "Task?status=accepted,completed,rejected",
+        "channel": {"type": "rest-hook", "endpoint": world.url("/fhir"), "payload": "application/fhir+json",
+            "header": ["Authorization: Basic aGFwaTpob29rLXNlY3JldA=="]}});
+    let posted =
+        hapi.http.post(format!("{}/Subscription", hapi.url)).header("content-type", "application/fhir+json");
+    let made: Value =
+        posted.body(subscription.to_string()).send().await.expect("an answer").json().await.expect("JSON");
+    let id = made["id"].as_str().expect("an id").to_string();
+    let path = format!("Subscription/{id}");
+    until("an active Subscription", || async { (hapi.get(&path).await["status"] == "active").then_some(()) })
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let push = fixture("full-report-05")["body"].clone();
+    world.cht.add_person(push["doc"]["patient"].clone());
+    let request = world.http.post(world.url("/cht/push")).basic_auth("cht", Some("hook-secret")).json(&push);
+    let (status, body) = world.send(request).await;
+    assert_eq!((status, body["status"].as_str()), (200, Some("delivered")), "{body}");
+    let token = format!("urn:cht:report|{}", push["doc"]["_id"].as_str().expect("an id"));
+    let mut task = hapi.by_identifier("Task", &token).await;
+    task["status"] = json!("rejected");
+    task["statusReason"] = json!({"text": "patient did not come"});
+    hapi.put(&task).await;
+    until("the news", || async { (!states(&world).is_empty()).then_some(()) }).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(states(&world), ["rejected"]);
+    assert_eq!(world.cht.reports()[0]["fields"]["note"], "patient did not come");
+    let gone = hapi.http.delete(format!("{}/Subscription/{id}", hapi.url)).send().await.expect("an answer");
+    assert!(gone.status().is_success());
+}
+
+/// The same referral five times, and others of the same worker, all at the same time.
+async fn many_at_once_by_one_worker(hapi: &Hapi) {
+    let world = world(hapi, &[]).await;
+    let pushes: Vec<Value> = (0..12)
+        .map(|i| {
+            let mut push = fixture("full-report-26")["body"].clone();
+            if i >= 5 {
+                push["doc"]["_id"] = json!(format!("1ae8b873-c8ae-4990-bbea-fb432c39e3{i:02}"));
+                push["doc"]["patient"]["_id"] = json!(format!("cb5ab7e3-9e1c-497d-a967-3f411c0954{i:02}"));
+                push["doc"]["patient"]["patient_id"] = json!(format!("003{i:02}"));
+                push["doc"]["fields"]["inputs"]["contact"]["_id"] = push["doc"]["patient"]["_id"].clone();
+            }
+            push
+        })
+        .collect();
+    let sent: Vec<_> = pushes
+        .into_iter()
+        .map(|push| tokio::spawn(world.http.post(world.url("/cht/push")).json(&push).send()))
+        .collect();
+    for one in sent {
+        assert!(one.await.expect("a task").expect("an answer").status().is_success());
+    }
+    let rows = world.settled().await;
+    assert_eq!(
+        (rows.len(), rows.iter().filter(|row| row.status == "delivered").count()),
+        (8, 8),
+        "{}",
+        json!(rows)
+    );
+    let worker =
+        fixture("full-report-26")["body"]["doc"]["contact"]["_id"].as_str().expect("an id").to_string();
+    hapi.by_identifier("Practitioner", &format!("urn:cht:uuid|{worker}")).await;
+}
+
+async fn every_recorded_push(hapi: &Hapi) {
+    let world = world(hapi, &[]).await;
+    let folder = format!("{}/tests/fixtures/pushes", env!("CARGO_MANIFEST_DIR"));
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .expect("fixtures")
+        .map(|f| f.expect("a file").path().file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    for name in &names {
+        let push = fixture(name);
+        let path = push["path"].as_str().expect("a path");
+        let path = if path == "/fhir/Practitioner" { path } else { path.trim_start_matches("/mediator") };
+        let (status, body) = world.post(path, &push["body"]).await;
+        assert!((200..300).contains(&status), "{name}: {status} {body}");
+    }
+    let rows = world.settled().await;
+    let bad: Vec<_> =
+        rows.iter().filter(|row| !matches!(row.status.as_str(), "delivered" | "ignored")).collect();
+    assert!(bad.is_empty(), "{}", json!(bad));
+}
