@@ -57,6 +57,9 @@ impl Hapi {
                 .find(|l| l["relation"] == "next")
                 .and_then(|l| l["url"].as_str().map(String::from));
         }
+        // Pages of an unsorted search may overlap.
+        found.sort_by_key(|r| r["id"].as_str().map(String::from));
+        found.dedup_by_key(|r| r["id"].as_str().map(String::from));
         found
     }
 

@@ -21,8 +21,8 @@ pub struct Options {
 }
 
 /// A referral as CHT pushed it (a child with danger signs), and the person it is about.
-const REFERRAL: &str = include_str!("../tests/fixtures/pushes/full-report-20.json");
-const PERSON: &str = include_str!("../tests/fixtures/pushes/full-person-10.json");
+const REFERRAL: &str = include_str!("referral.json");
+const PERSON: &str = include_str!("person.json");
 
 struct Stage {
     cht: cht::Handle,
