@@ -1,0 +1,333 @@
+//! The corridor itself: takes messages in, and carries each one through its steps, in order, until
+//! it ends in a named state.
+mod settle;
+mod traffic;
+mod work;
+
+use settle::Settle;
+pub use traffic::Traffic;
+
+use crate::domain::message::Route;
+use crate::failpoint::reach;
+use crate::flow::envelope::envelope;
+use crate::flow::identify::Neighbours;
+use crate::flow::ports::{
+    Accepted, Action, Answer, Clock, Command, Head, Journal, JournalError, Millis, NewTransaction,
+};
+use crate::flow::retry::Backoff;
+use crate::translate::Mappings;
+use serde_json::Value;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A message whose sender is known and whose body is JSON.
+pub struct Message {
+    pub route: Route,
+    pub client: String,
+    pub home: Option<String>,
+    pub idempotency_key: Option<String>,
+    pub bytes: Vec<u8>,
+    pub body: Value,
+}
+
+/// How a transaction stands for whoever waits for it.
+#[derive(Clone)]
+pub enum Settled {
+    Finished(Answer),
+    /// Tried without success, or held up; next at this time.
+    Parked(Millis),
+}
+
+pub struct Options {
+    pub backoff: Backoff,
+    /// How long CHT's searches may lag behind (`cht.index_lag_ms`).
+    pub index_lag: Duration,
+    pub max_running: usize,
+}
+
+#[derive(Clone)]
+pub struct Corridor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    near: Neighbours,
+    mappings: Mappings,
+    clock: Arc<dyn Clock>,
+    started: Millis,
+    options: Options,
+    traffic: Arc<Traffic>,
+    settle: Mutex<Settle>,
+    parked: Notify,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Where somebody who waits for a transaction finds it.
+enum Place {
+    Known(Answer),
+    Waits(oneshot::Receiver<Settled>),
+    /// Finished some time ago: the journal has the answer.
+    Gone,
+}
+
+enum Verdict {
+    Finished(Option<Answer>),
+    Parked(Millis),
+    Busy,
+}
+
+impl Corridor {
+    pub fn new(
+        near: Neighbours,
+        mappings: Mappings,
+        traffic: Arc<Traffic>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+    ) -> Self {
+        let inner = Inner {
+            near,
+            mappings,
+            started: clock.now(),
+            clock,
+            options,
+            traffic,
+            settle: Mutex::default(),
+            parked: Notify::new(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Takes up whatever was open when the mediator last stopped, and begins to work.
+    pub async fn start(&self) -> Result<usize, JournalError> {
+        let open = self.inner.near.journal.open().await?;
+        let mut schedule = self.inner.traffic.schedule();
+        open.iter().for_each(|head| schedule.add(head));
+        drop(schedule);
+        tokio::spawn(Self::wake_parked(self.clone()));
+        tokio::spawn(Self::take_commands(self.clone()));
+        self.pump();
+        Ok(open.len())
+    }
+
+    /// Journals a message and sets it going. Answers when it is safe on disk.
+    pub async fn accept(&self, messages: Vec<Message>) -> Result<Vec<Accepted>, JournalError> {
+        reach("received");
+        let now = self.inner.clock.now();
+        let day = jiff::Timestamp::from_millisecond(now).map(|t| t.to_string()[..10].to_string());
+        let day = day.unwrap_or_default();
+        let new = messages.into_iter().map(|message| new_transaction(message, now, &day)).collect();
+        let accepted = self.inner.near.journal.accept(new).await?;
+        reach("journaled");
+        let mut schedule = self.inner.traffic.schedule();
+        for one in &accepted {
+            metrics::counter!("transactions_accepted", "repeat" => matches!(one, Accepted::Repeat(_)).to_string())
+                .increment(1);
+            if let Accepted::New(head) = one {
+                schedule.add(head);
+            }
+        }
+        drop(schedule);
+        self.pump();
+        Ok(accepted)
+    }
+
+    /// Waits until the transaction is finished, or it is clear that it will not be by `deadline`.
+    pub async fn wait(&self, head: &Head, deadline: Millis) -> Option<Answer> {
+        loop {
+            let told = match self.subscribe(head) {
+                Place::Known(answer) => return Some(answer),
+                Place::Waits(told) => told,
+                Place::Gone => {
+                    let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
+                    return found.answer;
+                }
+            };
+            let left = Duration::from_millis((deadline - self.inner.clock.now()).max(0) as u64);
+            match tokio::time::timeout(left, told).await {
+                Ok(Ok(Settled::Finished(answer))) => return Some(answer),
+                Ok(Ok(Settled::Parked(until))) if until < deadline => {}
+                _ => return None,
+            }
+        }
+    }
+
+    fn subscribe(&self, head: &Head) -> Place {
+        let mut settle = self.settle();
+        if let Some(answer) = settle.recent.get(&head.id) {
+            return Place::Known(answer.clone());
+        }
+        if !self.inner.traffic.schedule().contains(head.seq) {
+            return Place::Gone;
+        }
+        let (tell, told) = oneshot::channel();
+        settle.waiters.entry(head.id.clone()).or_default().push(tell);
+        Place::Waits(told)
+    }
+
+    /// Whether the transaction has to wait for another about the same patient or request.
+    pub fn is_behind(&self, head: &Head) -> bool {
+        self.inner.traffic.schedule().is_behind(head.seq)
+    }
+
+    pub fn journal(&self) -> &Arc<dyn Journal> {
+        &self.inner.near.journal
+    }
+
+    pub fn now(&self) -> Millis {
+        self.inner.clock.now()
+    }
+
+    /// Transactions not finished, and which destinations are left alone.
+    pub fn state(&self) -> (usize, Vec<(String, bool)>) {
+        let now = self.inner.clock.now();
+        let schedule = self.inner.traffic.schedule();
+        let mut gates: Vec<_> =
+            schedule.gates().map(|(name, gate)| (name.clone(), gate.is_closed(now))).collect();
+        gates.sort();
+        (schedule.len(), gates)
+    }
+
+    /// Reruns or cancels a transaction.
+    pub async fn change(&self, id: &str, action: Action) -> Result<Result<Head, String>, JournalError> {
+        let changed = self.inner.near.journal.change(id, action, self.inner.clock.now()).await?;
+        if let Ok(head) = &changed {
+            self.settle().recent.remove(id);
+            let mut schedule = self.inner.traffic.schedule();
+            match action {
+                Action::Rerun => {
+                    schedule.reopen_gates();
+                    schedule.add(head);
+                }
+                Action::Cancel => {}
+            }
+            schedule.hurry(head.seq);
+            drop(schedule);
+            self.pump();
+        }
+        Ok(changed)
+    }
+
+    /// Stops taking up work and waits for what is under way; what does not end in time is taken up
+    /// at the next start.
+    pub async fn shut_down(&self, within: Duration) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(within, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("deliveries under way were left; they are repeated at the next start");
+        }
+    }
+
+    pub fn stopping(&self) -> CancellationToken {
+        self.inner.stop.clone()
+    }
+
+    fn settle(&self) -> MutexGuard<'_, Settle> {
+        self.inner.settle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts as many as may run; whoever wakes the parked looks again when the next is due.
+    fn pump(&self) {
+        self.start_ready();
+        self.inner.parked.notify_one();
+    }
+
+    fn start_ready(&self) {
+        let now = self.inner.clock.now();
+        loop {
+            let mut schedule = self.inner.traffic.schedule();
+            if self.inner.stop.is_cancelled() || schedule.running() >= self.inner.options.max_running {
+                return;
+            }
+            let Some((seq, id)) = schedule.next(now) else { return };
+            drop(schedule);
+            let corridor = self.clone();
+            self.inner.tasks.spawn(async move { corridor.run(seq, id).await });
+        }
+    }
+
+    async fn run(&self, seq: i64, id: String) {
+        let verdict = self.carry_safely(&id).await;
+        // Told before it leaves the schedule: whoever asks in between still finds it there.
+        match &verdict {
+            Verdict::Finished(Some(answer)) => self.settle().finish(&id, answer.clone()),
+            Verdict::Finished(None) => self.settle().tell(&id, &Settled::Parked(Millis::MAX)),
+            Verdict::Parked(until) => self.settle().tell(&id, &Settled::Parked(*until)),
+            Verdict::Busy => {}
+        }
+        let mut schedule = self.inner.traffic.schedule();
+        schedule.stopped();
+        match verdict {
+            Verdict::Finished(_) => schedule.remove(seq),
+            Verdict::Parked(until) => schedule.park(seq, until),
+            Verdict::Busy => schedule.set_busy(seq),
+        }
+        drop(schedule);
+        self.pump();
+    }
+
+    async fn wake_parked(self) {
+        loop {
+            let next = self.inner.traffic.schedule().wake(self.inner.clock.now());
+            self.start_ready();
+            let wait = next.map_or(Duration::from_secs(3600), |at| {
+                Duration::from_millis((at - self.inner.clock.now()).clamp(1, 3_600_000) as u64)
+            });
+            tokio::select! {
+                () = self.inner.stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+                () = self.inner.parked.notified() => {}
+            }
+        }
+    }
+
+    /// What operators ask for through the command line, which shares nothing with us but the journal.
+    async fn take_commands(self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                () = self.inner.stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            for command in self.inner.near.journal.commands().await.unwrap_or_default() {
+                self.obey(command).await;
+            }
+        }
+    }
+
+    async fn obey(&self, command: Command) {
+        let outcome = match self.change(&command.transaction, command.action).await {
+            Ok(Ok(_)) => "done".to_string(),
+            Ok(Err(why)) => why,
+            Err(error) => error.to_string(),
+        };
+        if let Err(error) = self.inner.near.journal.command_done(command.number, &outcome).await {
+            tracing::error!(%error, "a command's outcome cannot be kept");
+        }
+    }
+}
+
+fn new_transaction(message: Message, now: Millis, day: &str) -> NewTransaction {
+    let envelope = envelope(&message.route, &message.client, &message.body, day);
+    let (key, strict) = match &message.idempotency_key {
+        Some(key) => (format!("key {} {} {key}", message.client, message.route), true),
+        None => (envelope.key, false),
+    };
+    NewTransaction {
+        id: uuid::Uuid::now_v7().to_string(),
+        route: message.route,
+        client: message.client,
+        home: message.home,
+        key,
+        digest: envelope.digest,
+        subjects: envelope.subjects,
+        received: now,
+        strict,
+        body: message.bytes,
+    }
+}

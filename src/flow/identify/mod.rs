@@ -1,0 +1,213 @@
+//! The step after translation: who is meant, which requests are answered, and so what is to be done
+//! where. Makes the plan and the facts that it builds on; writes and sends nothing.
+mod outcome;
+mod referral;
+mod request;
+mod requester;
+mod reshape;
+mod who;
+
+use super::ports::{Callbacks, Cht, Facts, Failure, FhirServer, Guard, Journal, JournalError, Transaction};
+use crate::domain::fhir::{Entry, Target};
+use crate::domain::follow_up::{Draft, Meaning};
+use crate::domain::identifier::system;
+use crate::domain::plan::{Act, PartNote, Plan, Step};
+use crate::translate::{Refusal, Translated};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use reshape::scoped;
+use who::two_people;
+
+/// Why no plan could be made.
+#[derive(Debug)]
+pub enum Stop {
+    /// The message cannot be carried out as it is.
+    Refused(Refusal),
+    /// A neighbour could not be asked.
+    Wait {
+        destination: String,
+        failure: Failure,
+    },
+    Journal(JournalError),
+}
+
+impl From<JournalError> for Stop {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Conflict(system) => Self::Refused(two_people("", &system)),
+            other => Self::Journal(other),
+        }
+    }
+}
+
+/// What identification may ask.
+pub struct Neighbours {
+    pub journal: Arc<dyn Journal>,
+    pub cht: Arc<dyn Cht>,
+    pub servers: BTreeMap<String, Arc<dyn FhirServer>>,
+    pub callbacks: Arc<dyn Callbacks>,
+    pub guard: Arc<dyn Guard>,
+    /// Destinations by mapping; `default` for those not named.
+    pub to: BTreeMap<String, Vec<String>>,
+}
+
+/// Plan and facts under construction.
+struct Draughtsman<'a> {
+    near: &'a Neighbours,
+    transaction: &'a Transaction,
+    mapping: &'a str,
+    plan: Plan,
+    facts: Facts,
+}
+
+/// Turns what a message means into what is to be done.
+pub async fn identify(
+    near: &Neighbours,
+    transaction: &Transaction,
+    translated: Translated,
+) -> Result<(Plan, Facts), Stop> {
+    let mapping = translated.mapping.clone();
+    let mut draughtsman =
+        Draughtsman { near, transaction, mapping: &mapping, plan: Plan::default(), facts: Facts::default() };
+    for part in translated.parts {
+        let meaning = scoped(part.meaning, &transaction.client);
+        draughtsman.part(part.entry, meaning).await?;
+    }
+    Ok((draughtsman.plan, draughtsman.facts))
+}
+
+impl Draughtsman<'_> {
+    async fn part(&mut self, entry: Option<usize>, meaning: Meaning) -> Result<(), Stop> {
+        let note = match meaning {
+            Meaning::Resources(draft) => self.resources(draft).await,
+            Meaning::Outcome(outcome) => self.outcome(outcome).await,
+            Meaning::FollowUpRequest(request) => self.follow_up_request(request).await,
+            Meaning::ReferralUpdate(update) => self.referral_update(update).await,
+            Meaning::Ignored(why) => Ok(note("ignored", None, why)),
+        }
+        .map_err(|stop| at_entry(stop, entry))?;
+        self.plan.parts.push(PartNote { entry, ..note });
+        Ok(())
+    }
+
+    async fn resources(&mut self, draft: Draft) -> Result<PartNote, Stop> {
+        let person = match &draft.subject {
+            Some(subject) if self.transaction.route.is_cht() || has_patient(&draft) => {
+                Some(self.link(subject).await?)
+            }
+            _ => None,
+        };
+        if let (Some(referral), Some(person)) = (&draft.referral, &person) {
+            self.begin_referral(referral, person, &draft).await?;
+        }
+        for entry in &draft.entries {
+            self.keep_in_directory(&entry.resource);
+        }
+        let resource = draft.entries.last().map(|entry| entry.resource.clone());
+        let kinds: Vec<&str> = draft.entries.iter().map(Entry::resource_type).collect();
+        let text = format!("{} for {}", kinds.join(", "), self.destinations().join(", "));
+        self.send(draft.entries).await?;
+        Ok(note("resources", resource, text))
+    }
+
+    /// A question to a neighbour, unless it is known not to answer.
+    async fn ask<T>(
+        &self,
+        destination: &str,
+        question: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Stop> {
+        let wait = |failure| Stop::Wait { destination: destination.to_string(), failure };
+        if let Some(failure) = self.near.guard.closed(destination) {
+            return Err(wait(failure));
+        }
+        let answer = question.await;
+        self.near.guard.report(destination, answer.as_ref().err());
+        answer.map_err(wait)
+    }
+
+    /// The destinations of what this mapping makes, except the one that it came from.
+    fn destinations(&self) -> Vec<String> {
+        let of = |mapping| self.near.to.get(mapping).or_else(|| self.near.to.get("default"));
+        let names: std::collections::BTreeSet<&String> =
+            self.mapping.split('+').filter_map(of).flatten().collect();
+        let from = match &self.transaction.route {
+            crate::domain::message::Route::Poll(destination) => Some(destination),
+            _ => self.transaction.home.as_ref(),
+        };
+        names.into_iter().filter(|name| Some(*name) != from).cloned().collect()
+    }
+
+    async fn send(&mut self, entries: Vec<Entry>) -> Result<(), Stop> {
+        self.send_with(entries, &[]).await
+    }
+
+    /// One step a destination. A destination gets what belongs to it alone besides the rest.
+    async fn send_with(&mut self, entries: Vec<Entry>, at_home: &[(String, Entry)]) -> Result<(), Stop> {
+        let mut destinations = self.destinations();
+        destinations.extend(at_home.iter().map(|(home, _)| home.clone()));
+        destinations.sort();
+        destinations.dedup();
+        for destination in destinations {
+            let own = at_home.iter().filter(|(home, _)| *home == destination).map(|(_, entry)| entry.clone());
+            let mut entries: Vec<Entry> = entries.iter().cloned().chain(own).collect();
+            if entries.is_empty() {
+                continue;
+            }
+            for entry in entries.iter_mut().filter(|entry| entry.resource_type() == "Patient") {
+                self.aim_at_known(entry, &destination).await?;
+            }
+            let after = self.plan.steps.iter().rposition(|step| step.destination == destination);
+            let part = self.plan.parts.len();
+            self.plan.steps.push(Step { destination, act: Act::Fhir { entries }, after, part });
+        }
+        Ok(())
+    }
+
+    /// A person whom the server has already is that resource there, whatever identifier this message
+    /// knows them by.
+    async fn aim_at_known(&self, entry: &mut Entry, destination: &str) -> Result<(), Stop> {
+        let Target::Identifier(identifier) = &entry.target else { return Ok(()) };
+        let Some(person) = self.owner(identifier).await? else { return Ok(()) };
+        let there = system::at_server(destination);
+        let known = self.near.journal.identifiers(&person).await?;
+        if let Some(id) = known.into_iter().find(|i| i.system == there) {
+            entry.target = Target::Id(format!("Patient/{}", id.value));
+        }
+        Ok(())
+    }
+}
+
+fn note(kind: &str, resource: Option<Value>, text: impl Into<String>) -> PartNote {
+    PartNote { entry: None, kind: kind.to_string(), resource, text: text.into() }
+}
+
+fn refused(path: &str, code: &'static str, message: &str) -> Refusal {
+    Refusal { path: path.to_string(), code, message: message.to_string() }
+}
+
+fn at_path(stop: Stop, path: &str) -> Stop {
+    match stop {
+        Stop::Refused(refusal) if refusal.path.is_empty() => {
+            Stop::Refused(Refusal { path: path.to_string(), ..refusal })
+        }
+        stop => stop,
+    }
+}
+
+/// Names the Bundle's entry in a refusal.
+fn at_entry(stop: Stop, entry: Option<usize>) -> Stop {
+    match (stop, entry) {
+        (Stop::Refused(mut refusal), Some(entry)) if !refusal.path.starts_with("Bundle") => {
+            let rest = refusal.path.split_once('.').map(|(_, rest)| format!(".{rest}")).unwrap_or_default();
+            refusal.path = format!("Bundle.entry[{entry}].resource{rest}");
+            Stop::Refused(refusal)
+        }
+        (stop, _) => stop,
+    }
+}
+
+fn has_patient(draft: &Draft) -> bool {
+    draft.entries.iter().any(|entry| entry.resource_type() == "Patient")
+}

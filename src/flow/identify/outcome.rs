@@ -1,0 +1,156 @@
+//! A CHW's report that answers requests: which, and what becomes of them.
+use super::requester::callback_destination;
+use super::reshape::{make_references_logical, subject_element};
+use super::{Draughtsman, Stop, note, refused};
+use crate::domain::fhir::{Entry, Target, Write, full_url};
+use crate::domain::follow_up::{Kind, Outcome, State};
+use crate::domain::plan::{Act, FollowUp, PartNote, Step};
+use serde_json::{Value, json};
+
+impl Draughtsman<'_> {
+    pub(super) async fn outcome(&mut self, outcome: Outcome) -> Result<PartNote, Stop> {
+        let subject = outcome.draft.subject.clone().unwrap_or_default();
+        let person = self.link(&subject).await?;
+        let answered = self.answered_by(&outcome, &person).await?;
+        let mut entries = outcome.draft.entries;
+        let mut homes: Vec<(String, Entry)> = Vec::new();
+        let patient = entries.iter().find(|e| e.resource_type() == "Patient").map(|e| e.full_url.clone());
+        for follow_up in &answered {
+            let request = completed(follow_up, &outcome.outcome, &outcome.encounter, patient.as_deref());
+            based_on(&mut entries, &outcome.encounter, follow_up, &request);
+            match &follow_up.home {
+                Some(home) => homes.push((home.clone(), request)),
+                None => entries.push(request),
+            }
+        }
+        let encounter = entries.iter().find(|e| e.full_url == outcome.encounter).cloned();
+        let first = self.plan.steps.len();
+        self.send_with(entries, &homes).await?;
+        self.call_back(&answered, encounter, first);
+        let text = match answered.len() {
+            0 => "a visit; no open request asked for it".to_string(),
+            n => format!("the outcome of {n} request(s)"),
+        };
+        let told = format!("{} {}", self.transaction.head.id, outcome.outcome);
+        for mut follow_up in answered {
+            follow_up.state = State::Completed;
+            follow_up.told.push(told.clone());
+            self.facts.follow_ups.push(follow_up);
+        }
+        Ok(note("outcome", None, text))
+    }
+
+    /// The requests that a report answers: the one it names, else every open one about the patient
+    /// that its kind of form answers.
+    pub(super) async fn answered_by(&self, outcome: &Outcome, person: &str) -> Result<Vec<FollowUp>, Stop> {
+        let mut named = match &outcome.answers {
+            Some(name) => self.near.journal.follow_ups_named(name).await?,
+            None => Vec::new(),
+        };
+        named.retain(|f| f.kind == Kind::FollowUp);
+        if !named.is_empty() && named.iter().all(|f| f.person != person) {
+            return Err(Stop::Refused(refused(
+                "doc.fields",
+                "conflict",
+                "this report is about another patient than the request that it names",
+            )));
+        }
+        // A report that names a request answers that one or none: another form's task, say.
+        if outcome.answers.is_some() {
+            named.retain(|f| f.person == person);
+            return Ok(named);
+        }
+        let mine = format!("{} ", self.transaction.head.id);
+        let mut open = self.near.journal.follow_ups_of(person).await?;
+        open.retain(|f| {
+            // A rerun answers again what it answered before.
+            f.kind == Kind::FollowUp
+                && outcome.forms.contains(&f.form)
+                && (f.state.is_open() || f.told.iter().any(|told| told.starts_with(&mine)))
+        });
+        Ok(open)
+    }
+
+    pub(super) fn call_back(&mut self, answered: &[FollowUp], encounter: Option<Entry>, after: usize) {
+        let Some(encounter) = encounter else { return };
+        let mut addresses: Vec<&String> = answered.iter().filter_map(|f| f.callback.as_ref()).collect();
+        addresses.sort();
+        addresses.dedup();
+        for address in addresses {
+            self.plan.steps.push(Step {
+                destination: callback_destination(address),
+                act: Act::Callback {
+                    address: address.clone(),
+                    full_url: encounter.full_url.clone(),
+                    resource: encounter.resource.clone(),
+                },
+                after: (after < self.plan.steps.len()).then_some(after),
+                part: self.plan.parts.len(),
+            });
+        }
+    }
+}
+
+/// The request with its outcome.
+pub(super) fn completed(
+    follow_up: &FollowUp,
+    outcome: &str,
+    encounter: &str,
+    patient: Option<&str>,
+) -> Entry {
+    let kind = follow_up.resource["resourceType"].as_str().unwrap_or_default();
+    let mut resource = follow_up.resource.clone();
+    resource["status"] = json!("completed");
+    if kind == "Task" {
+        let output = json!({"type": {"text": "outcome"}, "valueString": outcome});
+        let visit = json!({"type": {"text": "visit"}, "valueReference": {"reference": encounter}});
+        let mut outputs = resource["output"].as_array().cloned().unwrap_or_default();
+        outputs.extend([output, visit]);
+        resource["output"] = json!(outputs);
+    }
+    let target = match (&follow_up.home, resource["id"].as_str()) {
+        (Some(_), Some(id)) => Target::Id(format!("{kind}/{id}")),
+        _ => {
+            make_storable(&mut resource, follow_up, patient);
+            Target::Identifier(follow_up.identifier.clone())
+        }
+    };
+    Entry {
+        full_url: full_url(kind, &follow_up.identifier),
+        target,
+        write: Write::Merge { keep: Vec::new() },
+        resource,
+    }
+}
+
+/// As it was stored: without the caller's ids, about the patient as the server has them.
+pub(super) fn make_storable(resource: &mut Value, follow_up: &FollowUp, patient: Option<&str>) {
+    let client = follow_up.identifier.system.rsplit(':').next().unwrap_or_default().to_string();
+    let element = subject_element(resource);
+    if let Some(fields) = resource.as_object_mut() {
+        fields.remove("id");
+        fields.remove("meta");
+        fields.remove(element);
+    }
+    if let Some(patient) = patient {
+        resource[element] = json!({"reference": patient});
+    }
+    make_references_logical(resource, &client);
+}
+
+pub(super) fn based_on(entries: &mut [Entry], encounter: &str, follow_up: &FollowUp, request: &Entry) {
+    if follow_up.resource["resourceType"] != "ServiceRequest" {
+        return;
+    }
+    let reference = match (&follow_up.home, &request.target) {
+        // Literal only where it is the server's own; elsewhere the request goes by its identifier.
+        (Some(_), _) => json!({"type": "ServiceRequest",
+            "identifier": {"system": follow_up.identifier.system, "value": follow_up.identifier.value}}),
+        _ => json!({"reference": request.full_url}),
+    };
+    for entry in entries.iter_mut().filter(|entry| entry.full_url == encounter) {
+        let mut all = entry.resource["basedOn"].as_array().cloned().unwrap_or_default();
+        all.push(reference.clone());
+        entry.resource["basedOn"] = json!(all);
+    }
+}

@@ -1,0 +1,87 @@
+//! Referrals: begun by CHT, and news of them.
+use super::{Draughtsman, Stop, note, refused};
+use crate::domain::follow_up::{Draft, Kind, ReferralUpdate, State};
+use crate::domain::identifier::Identifier;
+use crate::domain::plan::{FollowUp, PartNote};
+
+impl Draughtsman<'_> {
+    pub(super) async fn begin_referral(
+        &mut self,
+        referral: &Identifier,
+        person: &str,
+        draft: &Draft,
+    ) -> Result<(), Stop> {
+        let known = self.near.journal.follow_up(Kind::Referral, referral).await?;
+        let resource = draft.entries.iter().find(|e| e.resource_type() == "ServiceRequest");
+        let follow_up = known.unwrap_or_else(|| FollowUp {
+            kind: Kind::Referral,
+            identifier: referral.clone(),
+            person: person.to_string(),
+            state: State::Requested,
+            resource: resource.map(|e| e.resource.clone()).unwrap_or_default(),
+            form: String::new(),
+            record: None,
+            callback: None,
+            home: None,
+            told: Vec::new(),
+        });
+        self.facts.follow_ups.push(follow_up);
+        Ok(())
+    }
+
+    pub(super) async fn referral_update(&mut self, update: ReferralUpdate) -> Result<PartNote, Stop> {
+        let path = format!("{}.identifier", update.resource["resourceType"].as_str().unwrap_or("Resource"));
+        let Some(mut referral) = self.near.journal.follow_up(Kind::Referral, &update.referral).await? else {
+            return Err(Stop::Refused(refused(
+                &path,
+                "not-found",
+                "no referral with this identifier came from CHT",
+            )));
+        };
+        // An earlier part of the same message may have changed it already.
+        if let Some(newer) = self.facts.follow_ups.iter().rev().find(|f| f.identifier == update.referral) {
+            referral = newer.clone();
+        }
+        let news =
+            format!("{} {}", update.state.task_status(), update.details.as_deref().unwrap_or_default());
+        let resource = update.resource.clone();
+        if let Some(why) = old_news(&referral, &update, &news) {
+            return Ok(note("ignored", Some(resource), why));
+        }
+        let uuid = self.cht_uuid(&referral.person).await?.ok_or_else(|| {
+            Stop::Refused(refused(
+                &path,
+                "not-found",
+                "the referral's patient has no CHT uuid in the crosswalk",
+            ))
+        })?;
+        referral.state = update.state;
+        referral.told.push(news);
+        let text = format!("news of a referral: {}", update.state.task_status());
+        self.facts.follow_ups.push(referral);
+        self.ask_cht(update.record, &uuid, None);
+        Ok(note("referral_update", Some(resource), text))
+    }
+}
+
+/// Why there is nothing to tell CHT, if there is not.
+pub(super) fn old_news(referral: &FollowUp, update: &ReferralUpdate, news: &str) -> Option<String> {
+    let rank = |state: State| match state {
+        State::Requested => 0,
+        State::Accepted => 1,
+        State::InProgress => 2,
+        State::Completed | State::Rejected | State::Cancelled => 3,
+    };
+    if update.state == State::Requested {
+        return Some("the referral is as CHT made it".into());
+    }
+    let bare = format!("{} ", update.state.task_status());
+    let said = referral
+        .told
+        .iter()
+        .any(|told| *told == news || (update.details.is_none() && told.starts_with(&bare)));
+    if said {
+        return Some("CHT has been told already".into());
+    }
+    (rank(update.state) < rank(referral.state)).then(|| "older than what CHT has been told".into())
+}
