@@ -5,26 +5,12 @@ use super::request::Read;
 use crate::config::Role;
 use crate::domain::message::Route;
 use crate::flow::ports::Accepted;
-use crate::translate::{Refusal, check_fhir};
+use crate::translate::{Refusal, TYPES, check_fhir};
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 
 const ROLES: &[Role] = &[Role::Fhir];
-
-/// Types that come in, and what is made of them.
-pub const TYPES: &[&str] = &[
-    "Patient",
-    "ServiceRequest",
-    "Task",
-    "Organization",
-    "Endpoint",
-    "Encounter",
-    "Observation",
-    "Practitioner",
-    "PractitionerRole",
-    "Location",
-];
 
 /// The TypeScript mediator's route for follow-up requests.
 pub(super) async fn service_request(State(door): State<Door>, request: Request) -> Response {

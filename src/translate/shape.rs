@@ -7,7 +7,7 @@ use serde_json::Value;
 const MOST: usize = 50;
 
 /// Types that are taken, besides Bundle.
-const TYPES: &[&str] = &[
+pub const TYPES: &[&str] = &[
     "Patient",
     "ServiceRequest",
     "Task",
