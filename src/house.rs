@@ -9,6 +9,7 @@ use crate::flow::retry::Backoff;
 use crate::http::Door;
 use crate::http::auth::Clients;
 use crate::http::server::Server;
+use crate::journal::claim::Claim;
 use crate::journal::embedded::Embedded;
 use crate::systems::callbacks::HttpCallbacks;
 use crate::systems::cht::ChtApi;
@@ -36,12 +37,18 @@ pub struct House {
     stop: CancellationToken,
     server: tokio::task::JoinHandle<()>,
     within: Duration,
+    /// Let go of last.
+    _claim: Claim,
+}
+
+fn journal_path(settings: &Settings) -> &Path {
+    Path::new(settings.journal.url.trim_start_matches("sqlite:"))
 }
 
 /// Opens the journal of the settings.
 pub fn journal(settings: &Settings) -> Result<Embedded, String> {
-    let path = settings.journal.url.trim_start_matches("sqlite:");
-    Embedded::open(Path::new(path), settings.journal.max_open).map_err(|e| format!("{path}: {e}"))
+    let path = journal_path(settings);
+    Embedded::open(path, settings.journal.max_open).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 impl House {
@@ -50,6 +57,7 @@ impl House {
         let metrics = metrics_handle()?;
         let server = Server::bind(&settings.server).await?;
         let address = server.address().map_err(|e| e.to_string())?;
+        let claim = Claim::on(journal_path(settings))?;
         let journal: Arc<dyn Journal> = Arc::new(journal(settings)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let servers = servers(settings)?;
@@ -79,7 +87,7 @@ impl House {
         let router = door.router(&settings.server.base_path);
         let server = tokio::spawn(server.run(router, stop.clone(), within));
         tracing::info!(%address, taken_up, "open");
-        Ok(Self { corridor, address, stop, server, within })
+        Ok(Self { corridor, address, stop, server, within, _claim: claim })
     }
 
     /// No new callers; those inside are answered; what is under way finishes or is parked.

@@ -76,8 +76,8 @@ fn server(settings: &Settings, errors: &mut Errors) {
             say(key, "expected a number above 0");
         }
     }
-    if !(server.base_path.is_empty() || server.base_path.starts_with('/')) {
-        say("base_path", "expected a path that starts with /, or nothing");
+    if !is_base_path(&server.base_path) {
+        say("base_path", "expected a path such as /mediator that is no route of ours, or nothing");
     }
     for (route, code) in &server.success_codes {
         if !(200..300).contains(code) {
@@ -86,6 +86,26 @@ fn server(settings: &Settings, errors: &mut Errors) {
             errors.push((format!("server.success_codes.{route}"), "there is no such route".into()));
         }
     }
+}
+
+/// Plain segments, and not the beginning of a route.
+fn is_base_path(path: &str) -> bool {
+    const OWN: &[&str] = &[
+        "cht",
+        "encounter",
+        "endpoint",
+        "fhir",
+        "health",
+        "metrics",
+        "organization",
+        "patient",
+        "service-request",
+        "transactions",
+    ];
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.".contains(&b);
+    let first = path.trim_matches('/').split('/').next().unwrap_or_default();
+    path.is_empty()
+        || (path.starts_with('/') && path.bytes().all(plain) && !path.contains("//") && !OWN.contains(&first))
 }
 
 fn journal(settings: &Settings, errors: &mut Errors) {
@@ -199,6 +219,15 @@ fn routing(settings: &Settings, errors: &mut Errors) {
                 format!("no destination named {name} is configured"),
             ));
         }
+    }
+    if settings.delivery.give_up_after_hours == 0 {
+        errors.push(("delivery.give_up_after_hours".into(), "expected a number above 0".into()));
+    }
+    if settings.delivery.first_retry_ms > settings.delivery.longest_retry_ms {
+        errors.push(("delivery.first_retry_ms".into(), "expected no more than longest_retry_ms".into()));
+    }
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&settings.log.filter) {
+        errors.push(("log.filter".into(), format!("{error}; expected a tracing filter, such as info")));
     }
     if settings.delivery.breaker_failures == 0 {
         errors.push(("delivery.breaker_failures".into(), "expected a number above 0".into()));

@@ -33,6 +33,22 @@ impl Route {
     }
 }
 
+impl Route {
+    /// The route without what a caller chose to write into it.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::ChtPush(_) => "/cht/push",
+            Self::ChtPatient => "/cht/patient",
+            Self::ChtPatientIds => "/cht/patient_ids",
+            Self::ChtEncounter => "/cht/encounter",
+            Self::DropIn(_) => "drop-in",
+            Self::ServiceRequest => "/service-request",
+            Self::Fhir(_) => "/fhir",
+            Self::Poll(_) => "poll",
+        }
+    }
+}
+
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

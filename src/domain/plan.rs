@@ -49,12 +49,28 @@ pub struct FollowUp {
     /// Where the requester wants the outcome sent.
     #[serde(default)]
     pub callback: Option<String>,
+    /// Who asked; nobody else may read it.
+    #[serde(default)]
+    pub client: String,
     /// The destination on which `resource.id` is the id, if it came from there.
     #[serde(default)]
     pub home: Option<String>,
     /// States and details that CHT has been told of.
     #[serde(default)]
     pub told: Vec<String>,
+}
+
+impl FollowUp {
+    /// The request with the status that it has by now.
+    pub fn shown(&self) -> Value {
+        let mut resource = self.resource.clone();
+        let status = match resource["resourceType"].as_str() {
+            Some("Task") => self.state.task_status(),
+            _ => self.state.request_status(),
+        };
+        resource["status"] = status.into();
+        resource
+    }
 }
 
 /// What one part of a message was answered with; one part a Bundle entry.

@@ -1,6 +1,6 @@
 //! A destination's gate: so many calls at once, and none at all for a while after it has failed
 //! several times in a row.
-use super::ports::{Failure, FailureKind, Millis};
+use super::ports::{Failure, FailureKind, Millis, UNAUTHORISED_PAUSE};
 use std::time::Duration;
 
 #[derive(Clone, Copy)]
@@ -9,10 +9,6 @@ pub struct Limits {
     pub breaker_failures: u32,
     pub breaker_pause: Duration,
 }
-
-/// How long a destination that refused our credentials is left alone: CHT locks an address out
-/// after ten failed logins in ten seconds (cht.md, auth and limits).
-const UNAUTHORISED_PAUSE: Duration = Duration::from_secs(600);
 
 pub struct Gate {
     limits: Limits,
@@ -60,17 +56,21 @@ impl Gate {
         entry
     }
 
-    /// A call has ended. `None`: it succeeded, or failed in a way that says nothing of the destination.
-    pub fn leave(&mut self, failure: Option<&Failure>, now: Millis) {
+    /// A call has ended; `again` if its message had failed here before.
+    pub fn leave(&mut self, failure: Option<&Failure>, again: bool, now: Millis) {
         self.in_use = self.in_use.saturating_sub(1);
-        self.report(failure, now);
+        // A message that is answered 500 each time says nothing of the others: it must neither close
+        // the gate nor, as the probe, keep it closed.
+        if !(again && failure.is_some_and(|f| matches!(f.kind, FailureKind::Fault(_)))) {
+            self.report(failure, now);
+        }
     }
 
     /// How a call went, for the breaker.
     pub fn report(&mut self, failure: Option<&Failure>, now: Millis) {
         let pause = match failure.map(|f| f.kind) {
             Some(FailureKind::Unauthorised) => Some(UNAUTHORISED_PAUSE),
-            Some(FailureKind::Transient(asked)) => {
+            Some(FailureKind::Transient(asked) | FailureKind::Fault(asked)) => {
                 self.failures += 1;
                 let broken = self.failures >= self.limits.breaker_failures || self.probing;
                 broken.then(|| asked.unwrap_or_default().max(self.limits.breaker_pause))
@@ -112,7 +112,7 @@ mod tests {
 
     fn fail(gate: &mut Gate, failure: &Failure, now: Millis) {
         assert_eq!(gate.enter(now), Entry::Open);
-        gate.leave(Some(failure), now);
+        gate.leave(Some(failure), false, now);
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(gate.enter(0), Entry::Open);
         assert_eq!(gate.enter(0), Entry::Open);
         assert_eq!(gate.enter(0), Entry::Busy);
-        gate.leave(None, 0);
+        gate.leave(None, false, 0);
         assert_eq!(gate.enter(0), Entry::Open);
     }
 
@@ -133,7 +133,7 @@ mod tests {
         assert!(matches!(gate.enter(29_999), Entry::Closed { until: 30_000, .. }));
         assert_eq!(gate.enter(30_000), Entry::Open);
         assert_eq!(gate.enter(30_000), Entry::Busy);
-        gate.leave(None, 30_001);
+        gate.leave(None, false, 30_001);
         assert_eq!(gate.enter(30_001), Entry::Open);
         assert_eq!(gate.enter(30_001), Entry::Open);
     }
@@ -151,8 +151,27 @@ mod tests {
     #[test]
     fn one_refusal_of_our_credentials_is_enough() {
         let mut gate = gate();
-        fail(&mut gate, &Failure { kind: FailureKind::Unauthorised, message: "401".into() }, 0);
+        fail(&mut gate, &Failure::new(FailureKind::Unauthorised, "401"), 0);
         assert!(gate.is_closed(599_999));
+    }
+
+    #[test]
+    fn a_message_that_is_answered_500_each_time_keeps_nobody_out() {
+        let mut gate = gate();
+        let fault = Failure::new(FailureKind::Fault(None), "500");
+        (0..3).for_each(|_| fail(&mut gate, &fault, 0));
+        assert!(gate.is_closed(29_999), "three messages failed, each for the first time");
+        (0..9).for_each(|_| {
+            assert_eq!(gate.enter(30_000), Entry::Open);
+            gate.leave(Some(&fault), true, 30_000);
+        });
+        assert_eq!(gate.enter(30_000), Entry::Open, "the next one is the probe");
+        gate.leave(None, false, 30_000);
+        (0..9).for_each(|_| {
+            assert_eq!(gate.enter(30_000), Entry::Open);
+            gate.leave(Some(&fault), true, 30_000);
+        });
+        assert!(!gate.is_closed(30_000));
     }
 
     #[test]

@@ -191,6 +191,8 @@ pub trait Journal: Send + Sync + 'static {
     /// are repeatable. [`Journal::transaction`] reads it at once, lists a moment later.
     fn mark(&self, mark: Mark);
     async fn transaction(&self, id: &str) -> Result<Option<Transaction>, JournalError>;
+    /// Why nothing can be stored at present, if so.
+    fn trouble(&self) -> Option<String>;
     /// Every open transaction, in order of arrival.
     async fn open(&self) -> Result<Vec<Head>, JournalError>;
     async fn list(&self, filter: Filter) -> Result<Vec<Row>, JournalError>;
@@ -230,25 +232,57 @@ pub trait Journal: Send + Sync + 'static {
 #[error("{message}")]
 pub struct Failure {
     pub kind: FailureKind,
+    /// In our words: fit for a log, and to be told about other messages.
     pub message: String,
+    /// In the destination's own words. They may name a patient: for the transaction itself only.
+    pub words: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum FailureKind {
     /// Worth repeating; not sooner than asked for.
     Transient(Option<Duration>),
+    /// The same, but it may be this message that upsets the destination, and no other: it answered 500.
+    Fault(Option<Duration>),
     /// The destination will never take it as it is.
     Permanent,
     /// Our credentials are refused: calling again would lock us out.
     Unauthorised,
 }
 
+/// How long a destination that refused our credentials is left alone: CHT locks an address out
+/// after ten failed logins in ten seconds (cht.md, auth and limits).
+pub const UNAUTHORISED_PAUSE: Duration = Duration::from_secs(600);
+
 impl Failure {
     pub fn transient(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Transient(None), message: message.into() }
+        Self::new(FailureKind::Transient(None), message)
     }
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Permanent, message: message.into() }
+        Self::new(FailureKind::Permanent, message)
+    }
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), words: String::new() }
+    }
+    pub fn in_words(self, words: impl Into<String>) -> Self {
+        Self { words: words.into(), ..self }
+    }
+
+    /// All that is known, for the transaction that failed.
+    pub fn full(&self) -> String {
+        match self.words.is_empty() {
+            true => self.message.clone(),
+            false => format!("{}: {}", self.message, self.words),
+        }
+    }
+
+    /// How long at least to wait before the next try; `None`: as the backoff says.
+    pub fn wait(&self) -> Option<Duration> {
+        match self.kind {
+            FailureKind::Transient(asked) | FailureKind::Fault(asked) => asked,
+            FailureKind::Unauthorised => Some(UNAUTHORISED_PAUSE),
+            FailureKind::Permanent => None,
+        }
     }
 }
 

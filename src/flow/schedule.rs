@@ -1,7 +1,7 @@
 //! Order and turn: messages about one subject one after the other, those of others side by side,
 //! and each destination no more than it can bear. Pure bookkeeping; `dispatch` acts on it.
 use super::gate::{Entry, Gate, Limits};
-use super::ports::{Head, Millis};
+use super::ports::{Failure, Head, Millis};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,9 +215,10 @@ impl Schedule {
         entry
     }
 
-    pub fn leave(&mut self, destination: &str, failure: Option<&super::ports::Failure>, now: Millis) {
+    /// `again` if the message had failed there before.
+    pub fn leave(&mut self, destination: &str, failure: Option<&Failure>, again: bool, now: Millis) {
         let Some(gate) = self.gate(destination) else { return };
-        gate.leave(failure, now);
+        gate.leave(failure, again, now);
         // When the gate has closed, all of them find that out and park.
         let wake = if gate.is_closed(now) { usize::MAX } else { 1 };
         for _ in 0..wake {
@@ -242,7 +243,7 @@ impl Schedule {
     }
 
     /// How a call went that took no place in the destination's queue.
-    pub fn report(&mut self, destination: &str, failure: Option<&super::ports::Failure>, now: Millis) {
+    pub fn report(&mut self, destination: &str, failure: Option<&Failure>, now: Millis) {
         if let Some(gate) = self.gate(destination) {
             gate.report(failure, now);
         }
@@ -359,11 +360,11 @@ mod tests {
         assert_eq!(schedule.enter("fhir", 2, 0), Entry::Busy);
         assert_eq!(schedule.enter("fhir", 3, 0), Entry::Busy);
         schedule.set_busy(2);
-        schedule.leave("fhir", None, 0);
+        schedule.leave("fhir", None, false, 0);
         schedule.set_busy(3);
         assert_eq!(running(&mut schedule), [2]);
         assert_eq!(schedule.enter("fhir", 2, 0), Entry::Open);
-        schedule.leave("fhir", Some(&Failure::transient("down")), 0);
+        schedule.leave("fhir", Some(&Failure::transient("down")), false, 0);
         assert_eq!(running(&mut schedule), [3]);
     }
 
@@ -374,7 +375,7 @@ mod tests {
         running(&mut schedule);
         schedule.enter("fhir", 1, 0);
         assert_eq!(schedule.enter("fhir", 2, 0), Entry::Busy);
-        schedule.leave("fhir", None, 0);
+        schedule.leave("fhir", None, false, 0);
         schedule.set_busy(2);
         assert_eq!(running(&mut schedule), [2]);
     }

@@ -3,9 +3,12 @@ use super::Door;
 use super::reply::{self, Reader, refusal};
 use super::request::Read;
 use crate::config::Role;
+use crate::domain::follow_up::Kind;
 use crate::domain::message::Route;
-use crate::flow::ports::Accepted;
-use crate::translate::{Refusal, TYPES, check_fhir};
+use crate::domain::plan::FollowUp;
+use crate::flow::identify::directory_key;
+use crate::flow::ports::{Accepted, JournalError};
+use crate::translate::{Refusal, TYPES, check_fhir, is_url_of};
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -86,6 +89,9 @@ pub(super) async fn update_by_identifier(
 
 /// The identifier that the caller goes by is the one that counts.
 fn put_first(resource: &mut Value, system: &str, value: &str) {
+    if !(resource["identifier"].is_null() || resource["identifier"].is_array()) || !resource.is_object() {
+        return; // refused as it is
+    }
     let mut all = resource["identifier"].as_array().cloned().unwrap_or_default();
     let wanted = |i: &Value| i["value"] == value && i["system"].as_str().unwrap_or_default() == system;
     let first = match all.iter().position(wanted) {
@@ -105,7 +111,10 @@ pub(super) async fn bundle(State(door): State<Door>, request: Request) -> Respon
     };
     let is_batch = read.body["resourceType"] == "Bundle" && read.body["type"] == "batch";
     match is_batch {
-        true => batch(&door, read).await,
+        true => match check_fhir(Some("Bundle"), &read.body) {
+            found if found.is_empty() => batch(&door, read).await,
+            found => reply::problems(400, &found),
+        },
         false => take(&door, read, Route::Fhir(String::new()), Some("Bundle"), 200).await,
     }
 }
@@ -181,12 +190,17 @@ fn entry_message(
         let path = format!("Bundle.entry[{index}].request.method");
         return Err(vec![Refusal { path, code: "not-supported", message }]);
     }
+    let url = entry["request"]["url"].as_str().unwrap_or_default();
+    if !is_url_of(url, &kind) {
+        let path = format!("Bundle.entry[{index}].request.url");
+        let message = format!("a {kind} goes to {kind}");
+        return Err(vec![Refusal { path, code: "value", message }]);
+    }
     let problems = check_fhir(Some(&kind), &resource);
     if !problems.is_empty() {
         return Err(problems.into_iter().map(at).collect());
     }
-    if let Some((_, query)) = entry["request"]["url"].as_str().and_then(|url| url.split_once("?identifier="))
-    {
+    if let Some((_, query)) = url.split_once("?identifier=") {
         let token: String = url::form_urlencoded::parse(format!("i={query}").as_bytes())
             .map(|(_, v)| v.into_owned())
             .collect();
@@ -226,26 +240,28 @@ fn entry_answer(status: u16, outcome: Value, location: Option<String>) -> Value 
 }
 
 /// A request that was sent to us, with how far it is.
-async fn read_one(door: &Door, kind: &str, id: &str) -> Option<Value> {
+/// A request of this client by its own number, the id that it was answered with, or that of its transaction.
+async fn read_one(door: &Door, client: &str, kind: &str, id: &str) -> Result<Option<Value>, JournalError> {
     let journal = door.corridor().journal();
-    let mut found = journal.follow_ups_named(id).await.ok()?;
-    if found.is_empty()
-        && let Ok(Some(transaction)) = journal.transaction(id).await
-    {
-        let resource =
-            transaction.plan.and_then(|plan| plan.parts.into_iter().next()).and_then(|part| part.resource)?;
-        let name = resource["identifier"][0]["value"].as_str().map(String::from)?;
-        found = journal.follow_ups_named(&name).await.ok()?;
+    let mut found = journal.follow_ups_named(id).await?;
+    if let Some(transaction) = journal.transaction(id).await?.filter(|t| t.client == client) {
+        let part = transaction.plan.and_then(|plan| plan.parts.into_iter().next());
+        let resource = part.and_then(|part| part.resource).unwrap_or_default();
+        if let Some(name) = resource["identifier"][0]["value"].as_str() {
+            found.extend(journal.follow_ups_named(name).await?);
+        }
     }
-    let follow_up = found.into_iter().find(|f| f.resource["resourceType"] == kind)?;
-    let mut resource = follow_up.resource;
-    let status = match kind {
-        "Task" => follow_up.state.task_status(),
-        _ => follow_up.state.request_status(),
-    };
-    resource["status"] = json!(status);
-    resource["id"] = json!(id);
-    Some(resource)
+    if let Some(identifier) = journal.directory(&directory_key(client, kind, id)).await?
+        && let Ok(identifier) = serde_json::from_value(identifier)
+    {
+        found.extend(journal.follow_up(Kind::FollowUp, &identifier).await?);
+    }
+    let own = |f: &FollowUp| f.client == client && f.resource["resourceType"] == kind;
+    Ok(found.into_iter().find(own).map(|follow_up| {
+        let mut resource = follow_up.shown();
+        resource["id"] = json!(id);
+        resource
+    }))
 }
 
 pub(super) async fn read(
@@ -253,14 +269,17 @@ pub(super) async fn read(
     Path((kind, id)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    if let Err(refused) = door.open(request, Reader::Fhir, ROLES).await {
-        return *refused;
-    }
-    match read_one(&door, &kind, &id).await {
-        Some(resource) => reply::json_response(Reader::Fhir, 200, &resource),
-        None => {
-            refusal(Reader::Fhir, 404, "not-found", "", "only requests that were sent here can be read here")
+    let opened = match door.open(request, Reader::Fhir, ROLES).await {
+        Ok(opened) => opened,
+        Err(refused) => return *refused,
+    };
+    match read_one(&door, &opened.caller.id, &kind, &id).await {
+        Ok(Some(resource)) => reply::json_response(Reader::Fhir, 200, &resource),
+        Ok(None) => {
+            let text = "only requests that you sent here can be read here";
+            refusal(Reader::Fhir, 404, "not-found", "", text)
         }
+        Err(error) => door.unsafe_now(Reader::Fhir, &error),
     }
 }
 

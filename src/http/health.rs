@@ -21,7 +21,11 @@ pub(super) async fn live() -> Response {
 /// Ready to take messages: that takes the journal, and nothing else. Destinations that are left
 /// alone are named, and no reason to send callers away.
 pub(super) async fn ready(State(door): State<Door>) -> Response {
-    let counts = door.corridor().journal().counts().await;
+    let journal = door.corridor().journal();
+    if let Some(trouble) = journal.trouble() {
+        return json_response(Reader::Plain, 503, &json!({"status": "not ready", "error": trouble}));
+    }
+    let counts = journal.counts().await;
     let (open, gates) = door.corridor().state();
     let gates: Value = gates
         .into_iter()

@@ -9,7 +9,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
         return Err(format!("the body is not UTF-8 (at byte {})", error.valid_up_to()));
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    let value = Strict(DEEPEST).deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     value.map_err(|error| without_quotes(&error.to_string()))
 }
 
@@ -18,7 +18,18 @@ fn without_quotes(message: &str) -> String {
     message.split('`').enumerate().map(|(i, part)| if i % 2 == 1 { "…" } else { part }).collect()
 }
 
-struct Strict;
+/// Levels of lists and objects that are taken. What we keep wraps a body in some more, and has to be
+/// read again by parsers that stop at 128.
+const DEEPEST: usize = 64;
+
+/// How many levels may still come.
+struct Strict(usize);
+
+impl Strict {
+    fn inner<E: Error>(&self) -> Result<usize, E> {
+        self.0.checked_sub(1).ok_or_else(|| E::custom(format!("nested deeper than {DEEPEST} levels")))
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Strict {
     type Value = Value;
@@ -60,17 +71,19 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let inner = self.inner()?;
         let mut all = Vec::new();
-        while let Some(item) = items.next_element_seed(Strict)? {
+        while let Some(item) = items.next_element_seed(Strict(inner))? {
             all.push(item);
         }
         Ok(Value::Array(all))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let inner = self.inner()?;
         let mut all = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(Strict)?;
+            let value = entries.next_value_seed(Strict(inner))?;
             if all.insert(key, value).is_some() {
                 return Err(A::Error::custom("a key stands twice in one object"));
             }
@@ -98,7 +111,7 @@ mod tests {
             (b"\xff", "not UTF-8 (at byte 0)"),
             (b"{} {}", "trailing characters"),
             (b"", "EOF"),
-            (deep.as_bytes(), "recursion limit"),
+            (deep.as_bytes(), "nested deeper than 64"),
         ] {
             let error = parse(body).expect_err("refused");
             assert!(error.contains(words), "{error}");

@@ -165,6 +165,7 @@ async fn requests_are_found_by_person_by_name_and_by_record() {
         form: "LTFU_REQUEST".into(),
         record: Some("uuid".into()),
         callback: None,
+        client: "emr".into(),
         home: None,
         told: Vec::new(),
     };

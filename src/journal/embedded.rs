@@ -38,7 +38,7 @@ impl Embedded {
         let connection = Connection::open(path).map_err(unwritable)?;
         prepare(&connection).map_err(unwritable)?;
         let (writer, thread) =
-            Writer::start(connection).map_err(|e| JournalError::Unwritable(e.to_string()))?;
+            Writer::start(connection, path).map_err(|e| JournalError::Unwritable(e.to_string()))?;
         Ok(Self {
             writer: Some(writer),
             thread: Some(thread),
@@ -319,6 +319,13 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
 
 #[async_trait]
 impl Journal for Embedded {
+    fn trouble(&self) -> Option<String> {
+        match self.writer() {
+            Ok(writer) => writer.trouble(),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     async fn accept(&self, messages: Vec<NewTransaction>) -> Result<Vec<Accepted>, JournalError> {
         let max_open = self.max_open;
         self.write(move |c| {

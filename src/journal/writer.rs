@@ -2,7 +2,9 @@
 //! one fsync. Under load hundreds of messages share it.
 use crate::flow::ports::JournalError;
 use rusqlite::Connection;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a write that nobody waits for may wait for company.
@@ -26,14 +28,62 @@ pub(super) struct Write {
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: SyncSender<Write>,
+    file: Watched,
+}
+
+/// The journal's file: which it is, and what was wrong with it last.
+#[derive(Clone)]
+struct Watched {
+    path: PathBuf,
+    /// Device and inode. A file that was removed or replaced can still be written, to no avail.
+    identity: Option<(u64, u64)>,
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+impl Watched {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), identity: identity(path), trouble: Arc::default() }
+    }
+
+    fn gone(&self) -> Option<String> {
+        let gone = self.identity.is_some() && identity(&self.path) != self.identity;
+        gone.then(|| format!("{} was removed or replaced while in use: restart", self.path.display()))
+    }
+
+    fn note(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<(u64, u64)> {
+    None
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+    pub(super) fn start(
+        connection: Connection,
+        path: &Path,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, inbox) = std::sync::mpsc::sync_channel(QUEUE);
-        let thread =
-            std::thread::Builder::new().name("journal".into()).spawn(move || run(&connection, &inbox))?;
-        Ok((Self { queue }, thread))
+        let file = Watched::new(path);
+        let own = file.clone();
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || run(&connection, &inbox, &own))?;
+        Ok((Self { queue, file }, thread))
+    }
+
+    /// Why nothing can be written at present, if so.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let last = || self.file.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.file.gone().or_else(last)
     }
 
     /// Hands a write over; full means that the disk does not keep up.
@@ -55,7 +105,7 @@ impl Writer {
     }
 }
 
-fn run(connection: &Connection, inbox: &Receiver<Write>) {
+fn run(connection: &Connection, inbox: &Receiver<Write>, file: &Watched) {
     // Marks that could not be written: they go with the next group that can.
     let mut kept: Vec<Write> = Vec::new();
     loop {
@@ -69,7 +119,7 @@ fn run(connection: &Connection, inbox: &Receiver<Write>) {
                 Ok(write) => write,
                 Err(RecvTimeoutError::Timeout) => kept.pop().expect("kept is not empty"),
                 Err(RecvTimeoutError::Disconnected) => {
-                    let _ = commit(connection, &mut kept);
+                    let _ = commit(connection, &mut kept, file);
                     return;
                 }
             }
@@ -77,7 +127,7 @@ fn run(connection: &Connection, inbox: &Receiver<Write>) {
         let mut group = std::mem::take(&mut kept);
         group.push(first);
         gather(inbox, &mut group);
-        kept = finish(connection, group);
+        kept = finish(connection, group, file);
     }
 }
 
@@ -99,20 +149,22 @@ fn gather(inbox: &Receiver<Write>, group: &mut Vec<Write>) {
 }
 
 /// Commits a group and tells who waits. What nobody waits for and was not written is given back.
-fn finish(connection: &Connection, mut group: Vec<Write>) -> Vec<Write> {
-    match commit(connection, &mut group) {
+fn finish(connection: &Connection, mut group: Vec<Write>, file: &Watched) -> Vec<Write> {
+    match commit(connection, &mut group, file) {
         Ok(failed) => {
+            file.note(None);
             for (i, write) in group.into_iter().enumerate() {
                 (write.done)(failed.get(&i).map_or(Ok(()), |e| Err(JournalError::Unwritable(e.clone()))));
             }
             Vec::new()
         }
         Err(error) => {
-            tracing::error!(%error, "the journal cannot be written");
+            tracing::error!(error, "the journal cannot be written");
+            file.note(Some(error.clone()));
             let mut kept = Vec::new();
             for write in group {
                 match write.waited_for {
-                    true => (write.done)(Err(JournalError::Unwritable(error.to_string()))),
+                    true => (write.done)(Err(JournalError::Unwritable(error.clone()))),
                     false => kept.push(write),
                 }
             }
@@ -125,10 +177,14 @@ fn finish(connection: &Connection, mut group: Vec<Write>) -> Vec<Write> {
 fn commit(
     connection: &Connection,
     group: &mut [Write],
-) -> rusqlite::Result<std::collections::HashMap<usize, String>> {
+    file: &Watched,
+) -> Result<std::collections::HashMap<usize, String>, String> {
     let mut failed = std::collections::HashMap::new();
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    let written = (|| {
+    if let Some(gone) = file.gone() {
+        return Err(gone);
+    }
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| e.to_string())?;
+    let written: rusqlite::Result<usize> = (|| {
         for (i, write) in group.iter_mut().enumerate() {
             connection.prepare_cached("SAVEPOINT one")?.execute([])?;
             match (write.work)(connection) {
@@ -154,7 +210,7 @@ fn commit(
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
             }
-            Err(error)
+            Err(error.to_string())
         }
     }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub enum Fault {
     /// Nothing is done; this is answered.
     Answer { status: u16, retry_after: Option<String> },
+    /// Nothing is done, and this body is answered: a proxy's page, half a body, an error.
+    Say { status: u16, body: String },
     /// All is done, and answered only after this time.
     Hang(Duration),
     /// Nothing is done, and the connection is closed.
@@ -72,6 +74,11 @@ impl Faults {
     /// Like [`Faults::fail_next`], with a Retry-After header.
     pub fn fail_next_retry_after(&self, n: usize, status: u16, retry_after: &str) {
         self.plan(n, Fault::Answer { status, retry_after: Some(retry_after.into()) });
+    }
+
+    /// The next `n` are answered with `status` and `body`, and nothing is done.
+    pub fn say_next(&self, n: usize, status: u16, body: &str) {
+        self.plan(n, Fault::Say { status, body: body.into() });
     }
 
     /// The next `n` take effect, and are answered only after `ms` milliseconds.

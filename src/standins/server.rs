@@ -72,6 +72,9 @@ async fn answer(request: Request<Incoming>, router: Router, faults: Faults) -> i
     match faults.meet(call) {
         None => effect(request, router).await,
         Some(Fault::Answer { status, retry_after }) => refusal(status, retry_after),
+        Some(Fault::Say { status, body }) => {
+            Response::builder().status(status).body(Body::from(body)).map_err(io::Error::other)
+        }
         Some(Fault::DropBefore) => Err(io::ErrorKind::ConnectionReset.into()),
         Some(Fault::Hang(time)) => {
             let response = effect(request, router).await;

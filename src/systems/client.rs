@@ -65,17 +65,13 @@ impl Answer {
 
     /// The failure that this answer is.
     pub fn failure(&self, who: &str) -> Failure {
-        let words = self.words();
-        let message = match words.is_empty() {
-            true => format!("{who} answered {}", self.status),
-            false => format!("{who} answered {}: {words}", self.status),
-        };
         let kind = match self.status.as_u16() {
             401 => FailureKind::Unauthorised,
-            408 | 409 | 423 | 425 | 429 | 500..=599 => FailureKind::Transient(self.retry_after()),
+            500 => FailureKind::Fault(self.retry_after()),
+            408 | 409 | 423 | 425 | 429 | 501..=599 => FailureKind::Transient(self.retry_after()),
             _ => FailureKind::Permanent,
         };
-        Failure { kind, message }
+        Failure::new(kind, format!("{who} answered {}", self.status)).in_words(self.words())
     }
 }
 

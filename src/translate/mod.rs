@@ -16,7 +16,7 @@ mod values;
 mod visit;
 
 pub use guess::guess_route;
-pub use shape::{TYPES, check_fhir};
+pub use shape::{TYPES, check_fhir, is_url_of};
 
 use crate::config;
 use crate::domain::follow_up::{Draft, Meaning};

@@ -302,6 +302,7 @@ fn bundle(body: &Value, found: &mut Vec<Refusal>) {
         if kind != "batch" {
             if kind == "transaction" {
                 request(entry, &at, found);
+                address(entry, &at, found);
             }
             member(entry, kind, &at, found);
         }
@@ -344,6 +345,23 @@ fn request(entry: &Value, at: &str, found: &mut Vec<Refusal>) {
             "required",
             "a transaction's entry says where it goes",
         ));
+    }
+}
+
+/// Whether an entry's address is one of this type: `Patient`, `Patient/1`, `Patient?identifier=...`,
+/// or a whole URL of such.
+pub fn is_url_of(url: &str, kind: &str) -> bool {
+    url.split('?').next().unwrap_or_default().split('/').any(|part| part == kind)
+}
+
+fn address(entry: &Value, at: &str, found: &mut Vec<Refusal>) {
+    let (Some(kind), Some(url)) =
+        (entry["resource"]["resourceType"].as_str(), entry["request"]["url"].as_str())
+    else {
+        return;
+    };
+    if is_taken(kind) && !is_url_of(url, kind) {
+        found.push(problem(&format!("{at}.request.url"), "value", &format!("a {kind} goes to {kind}")));
     }
 }
 

@@ -77,7 +77,7 @@ async fn bad_bodies_get_an_outcome_that_names_the_element() {
     for (path, body, expected, words) in [
         ("/fhir/Patient", "{".to_string(), 400, "not JSON"),
         ("/fhir/Patient", "[]".into(), 400, "not a JSON object"),
-        ("/fhir/Patient", format!("{{\"a\":{deep}}}"), 400, "recursion"),
+        ("/fhir/Patient", format!("{{\"a\":{deep}}}"), 400, "nested"),
         ("/fhir/Patient", r#"{"resourceType":"Patient","resourceType":"Patient"}"#.into(), 400, "twice"),
         ("/fhir/Patient", r#"{"resourceType":"Patient","name":"A"}"#.into(), 400, "Patient.name"),
         ("/fhir/Patient", r#"{"resourceType":"Task"}"#.into(), 400, "Task.resourceType"),
@@ -85,6 +85,10 @@ async fn bad_bodies_get_an_outcome_that_names_the_element() {
         ("/fhir/Medication", r#"{"resourceType":"Medication"}"#.into(), 404, "Medication is not taken"),
         ("/fhir", r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":1},"request":{"method":"POST","url":"Patient"}}]}"#.into(),
             400, "Bundle.entry[0].resource.gender"),
+        ("/fhir", r#"{"resourceType":"Bundle","type":"batch","entry":{"resource":{"resourceType":"Patient"}}}"#.into(), 400, "Bundle.entry"),
+        ("/fhir", r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient"},"request":{"method":"PUT","url":"Observation/1"}}]}"#.into(),
+            400, "Bundle.entry[0].request.url"),
+        ("/fhir/Patient", format!("{{\"a\":{}{}}}", "[".repeat(64), "]".repeat(64)), 400, "nested deeper than 64"),
         ("/nothing", "{}".into(), 404, "nothing at this path"),
     ] {
         let request = world.http.post(world.url(path)).header("content-type", "application/fhir+json").body(body.clone());
@@ -93,6 +97,8 @@ async fn bad_bodies_get_an_outcome_that_names_the_element() {
         assert_eq!(answer["resourceType"], "OperationOutcome", "{answer}");
         assert!(answer.to_string().contains(words), "{words}: {answer}");
     }
+    let zap = json!({"resourceType": "Patient", "identifier": "zap"});
+    assert_eq!(world.put("/fhir/Patient?identifier=a%7Cb", &zap).await.0, 400);
     let invalid = world
         .http
         .post(world.url("/cht/push"))
@@ -199,6 +205,69 @@ async fn a_full_journal_is_503_and_nothing_is_accepted() {
     }
     assert_eq!(codes, [202, 202, 503, 503]);
     assert_eq!(world.transactions().await.len(), 2);
+}
+
+/// As deep as is taken, and what is kept of it can still be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deep_body_arrives_after_a_restart() {
+    let mut world = World::with(&[("SERVER__ANSWER_WITHIN_MS", "50")], cht::Options::default()).await;
+    let extension = (0..30)
+        .fold(json!({"url": "x", "valueString": "y"}), |inner, _| json!({"url": "x", "extension": [inner]}));
+    let patient = json!({"resourceType": "Patient", "identifier": [{"system": "s", "value": "deep"}], "extension": [extension]});
+    world.fhir.faults().set_down(true);
+    assert_eq!(world.post("/fhir/Patient", &patient).await.0, 202);
+    world.close().await;
+    world.fhir.faults().set_down(false);
+    world.open().await;
+    let rows = world.settled().await;
+    assert_eq!(rows[0].status, "delivered", "{:?}", rows[0].error);
+    let (status, shown) = world.get(&format!("/transactions/{}", rows[0].id)).await;
+    assert_eq!((status, shown["status"].as_str()), (200, Some("delivered")));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_accepted_into_a_journal_that_was_removed() {
+    let world = World::new().await;
+    let push = &crate::world::fixture("full-person-10")["body"];
+    assert_eq!(world.get("/health/ready").await.0, 200);
+    let path = world.settings.journal.url.trim_start_matches("sqlite:");
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{path}{suffix}"));
+    }
+    assert_eq!(world.post("/cht/push", push).await.0, 503);
+    let (status, body) = world.get("/health/ready").await;
+    assert_eq!(status, 503);
+    assert!(body["error"].as_str().is_some_and(|e| e.contains("removed")), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_mediator_on_the_same_journal_does_not_start() {
+    let world = World::new().await;
+    let mut settings = world.settings.clone();
+    settings.server.listen.set_port(crate::world::free_port());
+    let second = cht_fhir_mediator::house::House::open(&settings).await;
+    assert!(second.err().is_some_and(|e| e.contains("another mediator")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emr_reads_its_own_requests_only() {
+    let hash = |secret| hash_secret(secret).expect("a hash");
+    let clients = json!([
+        {"id": "one", "secret": hash("1"), "roles": ["fhir"]},
+        {"id": "two", "secret": hash("2"), "roles": ["fhir"]},
+    ]);
+    let world = World::with(&[("CLIENTS", &clients.to_string())], cht::Options::default()).await;
+    world.know_patient();
+    let url = world.url("/fhir/ServiceRequest");
+    let post = world.http.post(&url).basic_auth("one", Some("1")).json(&ltfu("SR-1"));
+    let (status, made) = world.send(post).await;
+    assert_eq!(status, 201);
+    for id in ["SR-1", made["id"].as_str().expect("an id")] {
+        let read = |who, secret| world.http.get(format!("{url}/{id}")).basic_auth(who, Some(secret));
+        assert_eq!(world.send(read("one", "1")).await.0, 200, "{id}");
+        assert_eq!(world.send(read("two", "2")).await.0, 404, "{id}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

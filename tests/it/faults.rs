@@ -49,6 +49,107 @@ async fn a_permanent_refusal_is_shown_in_the_destinations_words_and_not_repeated
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_200_that_cannot_be_understood_is_no_delivery() {
+    for body in [
+        "<html>the gateway says hi</html>",
+        r#"{"resourceType": "Bundle", "type": "transaction-resp"#,
+        r#"{"resourceType": "Bundle", "type": "transaction-response", "entry": []}"#,
+        r#""ok""#,
+        r#"{"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "timeout"}]}"#,
+    ] {
+        let world = World::new().await;
+        world.fhir.faults().on("POST", "/fhir").say_next(2, 200, body);
+        world.post("/cht/push", &fixture("full-person-10")["body"]).await;
+        assert_eq!(world.settled().await[0].status, "delivered", "{body}");
+        assert_eq!(world.fhir.resources("Patient").len(), 1, "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_is_not_answered_finds_nothing_and_creates_nothing() {
+    let world = World::new().await;
+    world.know_patient();
+    world.cht.faults().on("GET", "/api/v1/report/uuid").say_next(2, 200, r#"{"error": "starting"}"#);
+    world.fhir.faults().on("GET", "/fhir/").say_next(3, 200, "{}");
+    world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await;
+    world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await;
+    let rows = world.settled().await;
+    assert!(rows.iter().all(|row| matches!(row.status.as_str(), "delivered" | "ignored")), "{}", json!(rows));
+    assert_eq!(world.cht.reports().len(), 1);
+    assert_eq!(world.fhir.resources("ServiceRequest").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_inside_a_200_is_a_failure_in_its_words() {
+    let world = World::new().await;
+    let error = r#"{"resourceType": "OperationOutcome",
+        "issue": [{"severity": "error", "code": "invalid", "diagnostics": "no such ward"}]}"#;
+    world.fhir.faults().on("POST", "/fhir").say_next(1, 200, error);
+    world.post("/cht/push", &fixture("full-person-10")["body"]).await;
+    let rows = world.settled().await;
+    assert_eq!(rows[0].status, "failed");
+    assert!(rows[0].error.as_deref().is_some_and(|e| e.contains("no such ward")), "{:?}", rows[0].error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_a_server_chokes_on_keep_nobody_elses_out() {
+    let further = [
+        ("DELIVERY__BREAKER_FAILURES", "3"),
+        ("DELIVERY__BREAKER_PAUSE_MS", "200"),
+        ("DELIVERY__LONGEST_RETRY_MS", "60"),
+        ("SERVER__ANSWER_WITHIN_MS", "100"),
+        ("FHIR__TRANSACTIONS", "false"),
+    ];
+    let world = World::with(&further, cht::Options::default()).await;
+    let person = |n: usize| {
+        let mut push = fixture("full-person-10")["body"].clone();
+        push["doc"]["_id"] = json!(format!("a54a8e4f-c505-4ed9-a6f2-{n:012}"));
+        push["doc"]["patient_id"] = json!(format!("9000{n}"));
+        push["doc"]["external_id"] = json!("");
+        push
+    };
+    for n in 0..8 {
+        let search = format!("/fhir/Patient?identifier=urn%3Acht%3Auuid%7Ca54a8e4f-c505-4ed9-a6f2-{n:012}");
+        world.fhir.faults().on("GET", &search).fail_next(100_000, 500);
+        world.post("/cht/push", &person(n)).await;
+    }
+    // Retries come three times as often as the gate would open for one.
+    let started = Instant::now();
+    for n in 100..110 {
+        world.post("/cht/push", &person(n)).await;
+    }
+    world.until("the others to arrive", |world| world.fhir.resources("Patient").len() == 10).await;
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    world.fhir.faults().clear();
+    assert!(world.settled().await.iter().all(|row| row.status == "delivered"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_closes_a_gate_names_no_patient_to_others() {
+    let further = [("SERVER__ANSWER_WITHIN_MS", "50"), ("DELIVERY__BREAKER_PAUSE_MS", "2000")];
+    let world = World::with(&further, cht::Options::default()).await;
+    let words = r#"{"resourceType": "OperationOutcome",
+        "issue": [{"severity": "error", "code": "exception", "diagnostics": "cannot index Achieng Otieno"}]}"#;
+    world.fhir.faults().on("POST", "/fhir").say_next(1000, 500, words);
+    for n in 0..5 {
+        let mut push = fixture("full-person-10")["body"].clone();
+        push["doc"]["_id"] = json!(format!("a54a8e4f-c505-4ed9-a6f2-{n:012}"));
+        push["doc"]["patient_id"] = json!(format!("9000{n}"));
+        push["doc"]["external_id"] = json!("");
+        world.post("/cht/push", &push).await;
+    }
+    let other = json!({"resourceType": "Patient", "identifier": [{"system": "urn:mrn", "value": "77"}]});
+    world.post("/fhir/Patient", &other).await;
+    // A list shows a state a moment after it is reached.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let held = world.transactions().await.into_iter().find(|row| row.route == "/fhir/Patient");
+    let error = held.and_then(|row| row.error).expect("why it waits");
+    assert!(error.contains("left alone") && !error.contains("Achieng"), "{error}");
+    world.fhir.faults().clear();
+    world.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn retry_after_is_honoured() {
     let world = World::with(&[("DELIVERY__BREAKER_FAILURES", "99")], cht::Options::default()).await;
     world.fhir.faults().on("POST", "/fhir").fail_next_retry_after(1, 503, "1");
@@ -61,7 +162,11 @@ async fn retry_after_is_honoured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_subject_holds_back_itself_and_nobody_else() {
     let world = World::with(
-        &[("SERVER__ANSWER_WITHIN_MS", "100"), ("DELIVERY__FIRST_RETRY_MS", "2000")],
+        &[
+            ("SERVER__ANSWER_WITHIN_MS", "100"),
+            ("DELIVERY__FIRST_RETRY_MS", "2000"),
+            ("DELIVERY__LONGEST_RETRY_MS", "2000"),
+        ],
         cht::Options::default(),
     )
     .await;

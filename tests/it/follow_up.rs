@@ -123,6 +123,31 @@ async fn the_same_request_again_makes_no_second_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answered_request_in_another_wrapping_is_not_asked_again() {
+    let world = World::new().await;
+    world.know_patient();
+    world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await;
+    visit(&world, "ltfu_follow_up", json!({"outcome": "found"})).await;
+    world.settled().await;
+    let mut with_id = ltfu("SR-1");
+    with_id["id"] = json!("SR-1");
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+        {"resource": ltfu("SR-1"), "request": {"method": "POST", "url": "ServiceRequest"}}]});
+    assert_eq!(world.post("/fhir", &bundle).await.0, 200);
+    assert_eq!(world.put("/fhir/ServiceRequest/SR-1", &with_id).await.0, 200);
+    world.settled().await;
+    assert_eq!(world.cht.reports().iter().filter(|r| r["form"] == "LTFU_REQUEST").count(), 1);
+    assert_eq!(world.fhir.resources("ServiceRequest")[0]["status"], "completed");
+    assert_eq!(world.get("/fhir/ServiceRequest/SR-1").await.1["status"], "completed");
+    // What says something new is asked anew.
+    let mut anew = ltfu("SR-1");
+    anew["occurrenceDateTime"] = json!("2026-12-24");
+    world.post("/fhir/ServiceRequest", &anew).await;
+    world.settled().await;
+    assert_eq!(world.cht.reports().iter().filter(|r| r["form"] == "LTFU_REQUEST").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_existing_mediators_callers_are_served_as_they_were() {
     let world = World::new().await;
     world.know_patient();

@@ -30,7 +30,13 @@ async fn nothing_of_a_patient_and_no_secret_is_in_logs_metrics_or_errors() {
     said += &it.send(false, "/cht/push", &report).await.to_string();
     it.send(false, "/fhir/ServiceRequest", &ltfu("SR-1")).await;
     // Words of a destination that quote the patient.
-    it.fhir.faults().on("POST", "/fhir").fail_next(1, 422);
+    let words = |code| {
+        json!({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": code,
+            "diagnostics": "cannot index Patient Achieng Otieno +254712000101 born 1992-03-14"}]})
+        .to_string()
+    };
+    it.fhir.faults().on("POST", "/fhir").say_next(1, 422, &words("invalid"));
+    it.fhir.faults().on("GET", "/fhir/Task").say_next(2, 500, &words("exception"));
     let mut edited = person.clone();
     edited["doc"]["phone"] = json!("+254712000102");
     said += &it.send(false, "/cht/push", &edited).await.to_string();
@@ -75,7 +81,7 @@ async fn nothing_of_a_patient_and_no_secret_is_in_logs_metrics_or_errors() {
     }
     said += &it.cli(&["check"]).1;
     let log = it.log();
-    assert!(log.contains("transaction"), "the log says something: {log}");
+    assert!(log.contains("transaction") && log.contains("a poll failed"), "the log says something: {log}");
     for word in PERSONAL.iter().chain(SECRET).chain(&[PATIENT]) {
         assert!(!log.contains(word), "the log has {word}: {}", around(&log, word));
         assert!(!said.contains(word), "an answer has {word}: {}", around(&said, word));

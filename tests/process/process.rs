@@ -153,7 +153,7 @@ fn command(folder: &tempfile::TempDir, port: u16, cht: &cht::Handle, fhir: &fhir
         .env("MEDIATOR__CHT__USERNAME", login.username)
         .env("MEDIATOR__CHT__PASSWORD", login.password)
         .env("MEDIATOR__FHIR__URL", fhir.url())
-        .env("MEDIATOR__FHIR__POLL_SECONDS", "0")
+        .env("MEDIATOR__FHIR__POLL_SECONDS", "1")
         .env("MEDIATOR__DELIVERY__FIRST_RETRY_MS", "50")
         .env("MEDIATOR__DELIVERY__LONGEST_RETRY_MS", "500")
         .env("MEDIATOR__CALLBACKS__ALLOW_PRIVATE", "true")

@@ -111,7 +111,7 @@ fn what_is_wrong_is_said_with_its_line_its_key_and_what_was_expected() {
         ),
         (
             "[server]\nbase_path = \"x\"",
-            "m.toml:2: server.base_path: expected a path that starts with /, or nothing",
+            "m.toml:2: server.base_path: expected a path such as /mediator that is no route of ours, or nothing",
         ),
         (
             "[server.success_codes]\n\"/patient\" = 404",

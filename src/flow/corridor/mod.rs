@@ -149,10 +149,16 @@ impl Corridor {
                 }
             };
             let left = Duration::from_millis((deadline - self.inner.clock.now()).max(0) as u64);
-            match tokio::time::timeout(left, told).await {
-                Ok(Ok(Settled::Finished(answer))) => return Some(answer),
-                Ok(Ok(Settled::Parked(until))) if until < deadline => {}
-                _ => return None,
+            tokio::select! {
+                biased;
+                told = told => match told {
+                    Ok(Settled::Finished(answer)) => return Some(answer),
+                    Ok(Settled::Parked(until)) if until < deadline => {}
+                    _ => return None,
+                },
+                () = tokio::time::sleep(left) => return None,
+                // The message is safe, and the next start takes it up.
+                () = self.inner.stop.cancelled() => return None,
             }
         }
     }

@@ -29,7 +29,7 @@ impl Guard for Traffic {
         let (until, reason) = self.schedule().closed(destination, now)?;
         let wait = Duration::from_millis((until - now).max(0) as u64);
         let message = format!("{destination} is left alone for {} s: {reason}", wait.as_secs());
-        Some(Failure { kind: FailureKind::Transient(Some(wait)), message })
+        Some(Failure::new(FailureKind::Transient(Some(wait)), message))
     }
 
     fn report(&self, destination: &str, failure: Option<&Failure>) {

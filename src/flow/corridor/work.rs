@@ -1,5 +1,6 @@
 //! One transaction through its steps.
 use super::{Corridor, Verdict};
+use crate::domain::fhir::{Entry, Target};
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
@@ -8,12 +9,11 @@ use crate::domain::redact::redact;
 use crate::failpoint::reach;
 use crate::flow::confirm;
 use crate::flow::deliver::{deliver, due};
-use crate::flow::gate::Entry;
-use crate::flow::identify::{Stop, identify};
+use crate::flow::gate;
+use crate::flow::identify::{Stop, directory_key, identify};
 use crate::flow::ports::{Answer, Facts, Failure, FailureKind, Mark, Millis, ServerIds, Transaction};
 use crate::translate::{Refusal, Source};
 use serde_json::Value;
-use std::time::Duration;
 
 impl Corridor {
     /// A panic is a bug of ours: it fails its message, visibly, and stops nobody else's.
@@ -47,7 +47,7 @@ impl Corridor {
         }
     }
 
-    #[tracing::instrument(name = "transaction", skip_all, fields(id = %transaction.head.id, route = %transaction.route))]
+    #[tracing::instrument(name = "transaction", skip_all, fields(id = %transaction.head.id, route = transaction.route.family()))]
     async fn carry_on(&self, mut transaction: Transaction) -> Verdict {
         let body: Value = serde_json::from_slice(&transaction.body).unwrap_or_default();
         if transaction.plan.is_none() {
@@ -129,13 +129,13 @@ impl Corridor {
                 self.inner.clock.now(),
             );
             match entry {
-                Entry::Busy => busy = true,
-                Entry::Closed { until, reason } => {
+                gate::Entry::Busy => busy = true,
+                gate::Entry::Closed { until, reason } => {
                     let progress = &mut transaction.progress[index];
                     progress.not_before = until;
-                    progress.error = Some(redact(&reason, body));
+                    progress.error = Some(format!("left alone for a while, because {reason}"));
                 }
-                Entry::Open => self.try_step(&mut transaction, index, &step, body).await,
+                gate::Entry::Open => self.try_step(&mut transaction, index, &step, body).await,
             }
         }
         self.conclude(transaction, busy).await
@@ -152,7 +152,8 @@ impl Corridor {
         let result = deliver(&self.inner.near, step, &transaction.progress[..index]).await;
         reach("after-delivery");
         let now = self.inner.clock.now();
-        self.inner.traffic.schedule().leave(&step.destination, result.as_ref().err(), now);
+        let again = transaction.progress[index].attempts > 0;
+        self.inner.traffic.schedule().leave(&step.destination, result.as_ref().err(), again, now);
         self.pump();
         metrics::counter!("deliveries", "destination" => kind_of(&step.destination),
             "result" => if result.is_ok() { "done" } else { "failed" })
@@ -168,14 +169,10 @@ impl Corridor {
                 progress.ids = ids;
             }
             Err(failure) => {
-                let asked = match failure.kind {
-                    FailureKind::Transient(asked) => asked,
-                    FailureKind::Unauthorised => Some(Duration::from_secs(600)),
-                    FailureKind::Permanent => None,
-                };
-                let delay = self.inner.options.backoff.delay(progress.attempts, asked, &mut rand::rng());
+                let delay =
+                    self.inner.options.backoff.delay(progress.attempts, failure.wait(), &mut rand::rng());
                 progress.not_before = now + delay.as_millis() as Millis;
-                progress.error = Some(redact(&failure.message, body));
+                progress.error = Some(redact(&failure.full(), body));
                 if failure.kind == FailureKind::Permanent || exhausted {
                     progress.status = StepStatus::Failed;
                 }
@@ -235,6 +232,11 @@ impl Corridor {
                     }
                 }
                 Act::Fhir { entries } => {
+                    for entry in entries.iter() {
+                        facts
+                            .directory
+                            .extend(self.request_id(&transaction.client, entry, &progress.ids).await);
+                    }
                     for entry in entries.iter().filter(|e| e.resource_type() == "Patient") {
                         facts.links.extend(self.server_id(&step.destination, entry, &progress.ids).await);
                     }
@@ -245,13 +247,30 @@ impl Corridor {
         facts
     }
 
+    /// By the id that the server gave it, its sender may ask how far a request is.
+    async fn request_id(&self, client: &str, entry: &Entry, ids: &ServerIds) -> Option<(String, Value)> {
+        let (Target::Identifier(identifier), "ServiceRequest" | "Task") =
+            (&entry.target, entry.resource_type())
+        else {
+            return None;
+        };
+        let id = ids.get(&entry.full_url)?.rsplit('/').next()?;
+        let key = directory_key(client, entry.resource_type(), id);
+        let journal = &self.inner.near.journal;
+        if journal.directory(&key).await.ok()?.is_some() {
+            return None;
+        }
+        journal.follow_up(Kind::FollowUp, identifier).await.ok()??;
+        Some((key, serde_json::json!(identifier)))
+    }
+
     async fn server_id(
         &self,
         destination: &str,
-        entry: &crate::domain::fhir::Entry,
+        entry: &Entry,
         ids: &ServerIds,
     ) -> Option<(Identifier, String)> {
-        let crate::domain::fhir::Target::Identifier(target) = &entry.target else { return None };
+        let Target::Identifier(target) = &entry.target else { return None };
         let id = ids.get(&entry.full_url)?.rsplit('/').next()?;
         let person = self.inner.near.journal.person(target).await.ok()??;
         let theirs = Identifier::new(system::at_server(destination), id);
@@ -285,21 +304,17 @@ impl Corridor {
     ) -> Verdict {
         let now = self.inner.clock.now();
         transaction.attempts += 1;
-        let words = format!("{destination}: {}", redact(&failure.message, body));
+        let words = format!("{destination}: {}", redact(&failure.full(), body));
         transaction.error = Some(words.clone());
-        let asked = match failure.kind {
-            FailureKind::Transient(asked) => asked,
-            FailureKind::Unauthorised => Some(Duration::from_secs(600)),
-            FailureKind::Permanent => None,
-        };
         let ends = failure.kind == FailureKind::Permanent
             || self.inner.options.backoff.is_exhausted(transaction.received, now);
         if ends {
             let answer = confirm::answer(&transaction, Status::Failed, None);
             self.inner.near.journal.mark(self.mark_of(&transaction, Status::Failed, 0, Some(answer.clone())));
+            metrics::counter!("transactions_finished", "status" => "failed").increment(1);
             return Verdict::Finished(Some(answer));
         }
-        let delay = self.inner.options.backoff.delay(transaction.attempts, asked, &mut rand::rng());
+        let delay = self.inner.options.backoff.delay(transaction.attempts, failure.wait(), &mut rand::rng());
         let until = now + delay.as_millis() as Millis;
         self.inner.near.journal.mark(self.mark_of(&transaction, Status::Open, until, None));
         Verdict::Parked(until)

@@ -17,6 +17,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use requester::directory_key;
 use reshape::scoped;
 use who::two_people;
 

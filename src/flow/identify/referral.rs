@@ -22,6 +22,7 @@ impl Draughtsman<'_> {
             form: String::new(),
             record: None,
             callback: None,
+            client: self.transaction.client.clone(),
             home: None,
             told: Vec::new(),
         });

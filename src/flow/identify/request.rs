@@ -22,6 +22,13 @@ impl Draughtsman<'_> {
         }
         let callback = self.callback_of(request.requester.as_deref()).await?;
         let resource = with_identifier(request.resource, &identifier);
+        if request.state == State::Requested
+            && let Some(answered) =
+                known.as_ref().filter(|f| f.state == State::Completed && is_same(&f.resource, &resource))
+        {
+            let text = "this request has been answered; asked anew, it would say something new";
+            return Ok(note("follow_up_request", Some(answered.shown()), text.to_string()));
+        }
         let asked_already = known.as_ref().is_some_and(|f| f.state.is_open());
         let follow_up = FollowUp {
             kind: Kind::FollowUp,
@@ -32,6 +39,7 @@ impl Draughtsman<'_> {
             form: request.record.form.clone(),
             record: known.as_ref().and_then(|f| f.record.clone()),
             callback: callback.clone().or_else(|| known.as_ref().and_then(|f| f.callback.clone())),
+            client: self.transaction.client.clone(),
             home: self.transaction.home.clone(),
             told: known.map(|f| f.told).unwrap_or_default(),
         };
@@ -95,6 +103,18 @@ impl Draughtsman<'_> {
         }
         identifier
     }
+}
+
+/// The same request in another wrapping: by another route, in a Bundle, with an id.
+fn is_same(known: &Value, now: &Value) -> bool {
+    let content = |resource: &Value| {
+        let mut content = resource.clone();
+        for own in ["id", "meta", "status"] {
+            content.as_object_mut().map(|fields| fields.remove(own));
+        }
+        content
+    };
+    content(known) == content(now)
 }
 
 /// The resource with our identifier for it among its own.

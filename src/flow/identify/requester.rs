@@ -88,6 +88,6 @@ pub(super) fn callback_destination(address: &str) -> String {
     format!("callback:{}", host.unwrap_or_default())
 }
 
-pub(super) fn directory_key(client: &str, kind: &str, name: &str) -> String {
+pub fn directory_key(client: &str, kind: &str, name: &str) -> String {
     format!("{client} {kind}/{name}")
 }

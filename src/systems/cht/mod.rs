@@ -80,7 +80,7 @@ impl ChtApi {
                 path.push_str(&format!("&cursor={}", encode(cursor)));
             }
             let Some(page) = self.get(&path).await? else { return self.candidates_by_subject(record).await };
-            found.extend(strings(&page["data"]));
+            found.extend(strings(list(&page, "data")?));
             cursor = page["cursor"].as_str().map(String::from);
             if cursor.is_none() || found.len() > 1000 {
                 return Ok(found);
@@ -92,13 +92,8 @@ impl ChtApi {
         let patient = ["patient_uuid", "patient_id"].iter().find_map(|key| record.fields.get(*key)?.as_str());
         let key = encode(&Value::from(patient.unwrap_or_default()).to_string());
         let view = format!("/medic/_design/medic-client/_view/reports_by_subject?key={key}");
-        let rows = self.get(&view).await?.unwrap_or_default();
-        Ok(rows["rows"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|row| row["id"].as_str().map(String::from))
-            .collect())
+        let Some(page) = self.get(&view).await? else { return Ok(Vec::new()) };
+        Ok(list(&page, "rows")?.iter().filter_map(|row| row["id"].as_str().map(String::from)).collect())
     }
 
     /// A report can be saved with errors although the answer was 200: only reading it back tells.
@@ -111,7 +106,8 @@ impl ChtApi {
         if errors.is_empty() {
             return Ok(());
         }
-        Err(Failure::permanent(format!("CHT saved the {form} report with errors: {}", errors.join("; "))))
+        Err(Failure::permanent(format!("CHT saved the {form} report with errors"))
+            .in_words(errors.join("; ")))
     }
 
     async fn post(&self, record: &Record) -> Result<String, Failure> {
@@ -133,7 +129,7 @@ impl ChtApi {
                 Err(self.in_doubt(Failure::transient("CHT answered 200 without the id of a report")))
             }
             (500, _) if CLIENT_MISTAKES.iter().any(|words| answer.words().contains(words)) => {
-                Err(Failure::permanent(format!("CHT: {}", answer.words())))
+                Err(Failure::permanent("CHT refused it").in_words(answer.words()))
             }
             _ => Err(self.in_doubt(answer.failure("CHT"))),
         }
@@ -142,7 +138,7 @@ impl ChtApi {
     /// The report may be there all the same: the next attempt waits until the index would show it.
     fn in_doubt(&self, failure: Failure) -> Failure {
         match failure.kind {
-            FailureKind::Transient(asked) => {
+            FailureKind::Transient(asked) | FailureKind::Fault(asked) => {
                 let wait = asked.unwrap_or_default().max(self.index_lag);
                 Failure { kind: FailureKind::Transient(Some(wait)), ..failure }
             }
@@ -168,7 +164,12 @@ impl Cht for ChtApi {
         if !is_plain(uuid) {
             return Ok(None);
         }
-        self.get(&format!("/api/v1/person/{}", encode(uuid))).await
+        match self.get(&format!("/api/v1/person/{}", encode(uuid))).await? {
+            Some(person) if person["_id"] != uuid => {
+                Err(Failure::transient("CHT answered with something that is not the person asked for"))
+            }
+            found => Ok(found),
+        }
     }
 
     async fn people_with_shortcode(&self, shortcode: &str) -> Result<Vec<Value>, Failure> {
@@ -179,9 +180,9 @@ impl Cht for ChtApi {
             "/api/v1/contact/uuid?type=person&freetext={}",
             encode(&format!("patient_id:{shortcode}"))
         );
-        let page = self.get(&path).await?.unwrap_or_default();
+        let Some(page) = self.get(&path).await? else { return Ok(Vec::new()) };
         let mut people = Vec::new();
-        for uuid in strings(&page["data"]) {
+        for uuid in strings(list(&page, "data")?) {
             // The index matches loosely; the document decides.
             if let Some(person) = self.person(&uuid).await?
                 && person["patient_id"].as_str() == Some(shortcode)
@@ -198,25 +199,25 @@ fn checked(answer: Answer) -> Result<Answer, Failure> {
     let html =
         answer.headers.get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
     if answer.status.is_redirection() {
-        return Err(Failure {
-            kind: FailureKind::Unauthorised,
-            message: "CHT sent us to its login page: check cht.username and cht.password".into(),
-        });
+        return Err(Failure::new(
+            FailureKind::Unauthorised,
+            "CHT sent us to its login page: check cht.username and cht.password",
+        ));
     }
     if html && answer.status.is_success() {
         return Err(Failure::transient("CHT is starting"));
     }
     if answer.status.as_u16() == 401 {
-        return Err(Failure {
-            kind: FailureKind::Unauthorised,
-            message: "CHT refused our credentials: check cht.username and cht.password".into(),
-        });
+        return Err(Failure::new(
+            FailureKind::Unauthorised,
+            "CHT refused our credentials: check cht.username and cht.password",
+        ));
     }
     if answer.status.as_u16() == 403 {
-        return Err(Failure::permanent(format!(
-            "CHT: {}; give its user the permissions in mediator-config/cht",
-            answer.words()
-        )));
+        return Err(Failure::permanent(
+            "CHT answered 403; give the mediator's user the permissions in mediator-config/cht",
+        )
+        .in_words(answer.words()));
     }
     Ok(answer)
 }
@@ -258,8 +259,14 @@ fn not_json() -> Failure {
     Failure::transient("CHT answered 200 with something that is not JSON")
 }
 
-fn strings(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(String::from)).collect()
+/// Nothing found and nothing understood are not the same: the one creates, the other must not.
+fn list<'a>(page: &'a Value, key: &str) -> Result<&'a Vec<Value>, Failure> {
+    let found = page[key].as_array();
+    found.ok_or_else(|| Failure::transient(format!("CHT answered a search without `{key}`")))
+}
+
+fn strings(values: &[Value]) -> Vec<String> {
+    values.iter().filter_map(|v| v.as_str().map(String::from)).collect()
 }
 
 /// Ids only: nothing that would mean something else in a path or a search.

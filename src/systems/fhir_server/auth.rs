@@ -76,10 +76,10 @@ async fn fetch(
             ))
         }
         _ => match answer.status.as_u16() {
-            400 | 401 | 403 => Err(Failure {
-                kind: FailureKind::Unauthorised,
-                message: format!("the token server answered {}", answer.status),
-            }),
+            400 | 401 | 403 => Err(Failure::new(
+                FailureKind::Unauthorised,
+                format!("the token server answered {}", answer.status),
+            )),
             _ => Err(Failure::transient(format!("the token server answered {}", answer.status))),
         },
     }

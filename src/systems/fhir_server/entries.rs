@@ -1,6 +1,6 @@
 //! From the entries that are wanted and what the server has, the requests to make. Pure.
 use crate::domain::fhir::{Entry, Target, Write, query_value};
-use crate::flow::ports::ServerIds;
+use crate::flow::ports::{FailureKind, ServerIds};
 use crate::systems::client::Answer;
 use reqwest::header::LOCATION;
 use serde_json::{Map, Value, json};
@@ -150,6 +150,37 @@ fn rewrite(value: &mut Value, ids: &ServerIds) {
             fields.values_mut().for_each(|field| rewrite(field, ids));
         }
         _ => {}
+    }
+}
+
+/// Issue types that pass by themselves (<https://hl7.org/fhir/R4/valueset-issue-type.html>, transient).
+const PASSING: &[&str] =
+    &["transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"];
+
+/// The error that an OperationOutcome tells, whatever the status it came with.
+pub(super) fn error_in(answer: &Value) -> Option<FailureKind> {
+    let issues = answer["issue"].as_array().filter(|_| answer["resourceType"] == "OperationOutcome")?;
+    let error = issues.iter().find(|issue| issue["severity"] == "error" || issue["severity"] == "fatal")?;
+    match PASSING.iter().any(|code| error["code"] == *code) {
+        true => Some(FailureKind::Transient(None)),
+        false => Some(FailureKind::Permanent),
+    }
+}
+
+/// Whether the answer tells of each entry of the transaction that it was carried out.
+pub(super) fn accounted_for(bundle: &Value, answer: &Value) -> Result<(), (FailureKind, String)> {
+    let count = |bundle: &Value| bundle["entry"].as_array().map_or(0, Vec::len);
+    if answer["resourceType"] != "Bundle" || count(answer) != count(bundle) {
+        let what = format!("without a Bundle of {} answers", count(bundle));
+        return Err((FailureKind::Transient(None), what));
+    }
+    let statuses = answer["entry"].as_array().into_iter().flatten().map(|e| e["response"]["status"].as_str());
+    match statuses.flatten().find(|status| !status.starts_with('2') && !status.starts_with("304")) {
+        Some(refused) if refused.starts_with('5') => {
+            Err((FailureKind::Transient(None), "but refused an entry with 5xx".into()))
+        }
+        Some(_) => Err((FailureKind::Permanent, "but refused an entry".into())),
+        None => Ok(()),
     }
 }
 

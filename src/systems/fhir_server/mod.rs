@@ -80,22 +80,53 @@ impl FhirApi {
         Ok(answer)
     }
 
-    /// Whether the answer means success, by its status and by what its body says.
-    fn succeeded(&self, answer: &Answer) -> Result<(), Failure> {
+    /// What the answer to a write holds, if it means success by its status and by what its body says.
+    fn succeeded(&self, answer: &Answer) -> Result<Option<Value>, Failure> {
         if !self.success_status.contains(&answer.status.as_u16()) {
             return Err(self.failure(answer));
         }
-        let json = answer.json().unwrap_or_default();
-        let unlike = self.success_body.iter().find(|(pointer, value)| json.pointer(pointer) != Some(value));
+        let json = self.body(answer)?;
+        let unlike = self
+            .success_body
+            .iter()
+            .find(|(pointer, value)| json.as_ref().and_then(|json| json.pointer(pointer)) != Some(value));
         if let Some((pointer, _)) = unlike {
             return Err(Failure::permanent(format!(
-                "{} answered {} but {pointer} is not what success looks like: {}",
-                self.name,
-                answer.status,
-                answer.words()
-            )));
+                "{} answered {} but {pointer} is not what success looks like",
+                self.name, answer.status
+            ))
+            .in_words(answer.words()));
         }
-        Ok(())
+        Ok(json)
+    }
+
+    /// The JSON of an answer with a good status. What cannot be read may be half an answer, or that
+    /// of something between us and the server: nobody knows what took effect, so it is tried again.
+    fn body(&self, answer: &Answer) -> Result<Option<Value>, Failure> {
+        if answer.bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(None);
+        }
+        let said = format!("{} answered {}", self.name, answer.status);
+        let Some(json) = answer.json().filter(Value::is_object) else {
+            return Err(Failure::transient(format!("{said} with something that is not FHIR"))
+                .in_words(answer.words()));
+        };
+        match entries::error_in(&json) {
+            Some(kind) => Err(Failure::new(kind, format!("{said} with an error")).in_words(answer.words())),
+            None => Ok(Some(json)),
+        }
+    }
+
+    /// The answer to a transaction must account for each entry. Servers with an answer of their own
+    /// kind say so by `success_body`.
+    fn transaction_ids(&self, bundle: &Value, answer: &Answer) -> Result<ServerIds, Failure> {
+        let Some(json) = self.succeeded(answer)? else { return Ok(ServerIds::new()) };
+        if self.success_body.is_empty() {
+            entries::accounted_for(bundle, &json).map_err(|(kind, what)| {
+                Failure::new(kind, format!("{} answered {} {what}", self.name, answer.status))
+            })?;
+        }
+        Ok(entries::ids_of(bundle, &json))
     }
 
     /// 412 on a conditional write means several matches; with If-Match, that somebody was faster.
@@ -105,6 +136,7 @@ impl FhirApi {
             412 => Failure {
                 kind: FailureKind::Permanent,
                 message: format!("{}; two resources there have the same identifier", failure.message),
+                ..failure
             },
             _ => failure,
         }
@@ -142,8 +174,8 @@ impl FhirApi {
         let (bundle, mut ids) = entries::transaction(entries, &existing);
         if bundle["entry"].as_array().is_some_and(|all| !all.is_empty()) {
             let answer = self.send(self.request(Method::POST, "").await?, Some(&bundle)).await?;
-            self.succeeded(&answer).map_err(|failure| conflict_is_transient(failure, &answer))?;
-            ids.extend(entries::ids_of(&bundle, &answer.json().unwrap_or_default()));
+            let told = self.transaction_ids(&bundle, &answer);
+            ids.extend(told.map_err(|failure| conflict_is_transient(failure, &answer))?);
         }
         Ok(ids)
     }
@@ -183,8 +215,12 @@ impl FhirApi {
         let answer = self.send(request, Some(&body)).await?;
         self.succeeded(&answer).map_err(|failure| conflict_is_transient(failure, &answer))?;
         entries::reference_of(kind, &path, &answer).ok_or_else(|| {
-            Failure::permanent(format!("{} did not say which id it gave the {kind}", self.name))
+            Failure::transient(format!("{} did not say which id it gave the {kind}", self.name))
         })
+    }
+
+    fn not_what_was_asked(&self, kind: Option<&str>) -> Failure {
+        Failure::transient(format!("{} answered 200 without a {}", self.name, kind.unwrap_or("resource")))
     }
 
     fn lock_of(&self, key: String) -> Arc<tokio::sync::Mutex<()>> {
@@ -200,7 +236,7 @@ impl FhirApi {
 fn conflict_is_transient(failure: Failure, answer: &Answer) -> Failure {
     let raced = answer.status.as_u16() == 412 && !answer.words().to_lowercase().contains("multiple");
     match raced {
-        true => Failure { kind: FailureKind::Transient(None), message: failure.message },
+        true => Failure { kind: FailureKind::Transient(None), ..failure },
         false => failure,
     }
 }
@@ -238,7 +274,11 @@ impl FhirServer for FhirApi {
         }
         let answer = self.send(self.request(Method::GET, reference).await?, None).await?;
         match answer.status.as_u16() {
-            200 => Ok(answer.json()),
+            200 => {
+                let kind = reference.split('/').next();
+                let found = self.body(&answer)?.filter(|found| found["resourceType"].as_str() == kind);
+                found.map(Some).ok_or_else(|| self.not_what_was_asked(kind))
+            }
             404 | 410 => Ok(None),
             _ => Err(self.failure(&answer)),
         }
@@ -254,9 +294,9 @@ impl FhirServer for FhirApi {
             if answer.status.as_u16() != 200 {
                 return Err(self.failure(&answer));
             }
-            let page = answer.json().ok_or_else(|| {
-                Failure::transient(format!("{} answered a search with something that is not JSON", self.name))
-            })?;
+            // Nothing found and nothing understood are not the same: the one creates, the other must not.
+            let page = self.body(&answer)?.filter(|page| page["resourceType"] == "Bundle");
+            let page = page.ok_or_else(|| self.not_what_was_asked(Some("Bundle")))?;
             let matches = page["entry"].as_array().into_iter().flatten();
             found.extend(
                 matches
