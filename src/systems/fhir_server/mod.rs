@@ -219,8 +219,20 @@ impl FhirApi {
         })
     }
 
+    /// A good status that no reading has comes from something between us and the server.
+    fn unread(&self, answer: &Answer) -> Failure {
+        match answer.status.is_success() {
+            true => self.not_what_was_asked(None),
+            false => self.failure(answer),
+        }
+    }
+
     fn not_what_was_asked(&self, kind: Option<&str>) -> Failure {
-        Failure::transient(format!("{} answered 200 without a {}", self.name, kind.unwrap_or("resource")))
+        Failure::transient(format!(
+            "{} answered a search or a reading without a {}",
+            self.name,
+            kind.unwrap_or("resource")
+        ))
     }
 
     fn lock_of(&self, key: String) -> Arc<tokio::sync::Mutex<()>> {
@@ -280,7 +292,7 @@ impl FhirServer for FhirApi {
                 found.map(Some).ok_or_else(|| self.not_what_was_asked(kind))
             }
             404 | 410 => Ok(None),
-            _ => Err(self.failure(&answer)),
+            _ => Err(self.unread(&answer)),
         }
     }
 
@@ -292,7 +304,7 @@ impl FhirServer for FhirApi {
         for _ in 0..MAX_PAGES {
             let answer = self.send(self.request(Method::GET, &path).await?, None).await?;
             if answer.status.as_u16() != 200 {
-                return Err(self.failure(&answer));
+                return Err(self.unread(&answer));
             }
             // Nothing found and nothing understood are not the same: the one creates, the other must not.
             let page = self.body(&answer)?.filter(|page| page["resourceType"] == "Bundle");
