@@ -1,10 +1,11 @@
 //! What operators ask over HTTP. The command line asks the journal itself.
 use super::Door;
 use super::reply::{Reader, json_response, refusal};
+use super::request::Place;
 use crate::config::Role;
 use crate::domain::plan::Status;
 use crate::flow::ports::{Action, Filter, Transaction};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -39,7 +40,7 @@ pub(super) async fn list(
 }
 
 /// How a transaction stands. Who sent it may ask; what it said is not shown.
-pub(super) async fn show(State(door): State<Door>, Path(id): Path<String>, request: Request) -> Response {
+pub(super) async fn show(State(door): State<Door>, Place(id): Place<String>, request: Request) -> Response {
     let opened = match door.open(request, Reader::Plain, EVERYBODY).await {
         Ok(opened) => opened,
         Err(refused) => return *refused,
@@ -75,11 +76,11 @@ fn rfc3339(millis: i64) -> String {
     jiff::Timestamp::from_millisecond(millis).map(|t| t.to_string()).unwrap_or_default()
 }
 
-pub(super) async fn rerun(State(door): State<Door>, Path(id): Path<String>, request: Request) -> Response {
+pub(super) async fn rerun(State(door): State<Door>, Place(id): Place<String>, request: Request) -> Response {
     change(&door, &id, Action::Rerun, request).await
 }
 
-pub(super) async fn cancel(State(door): State<Door>, Path(id): Path<String>, request: Request) -> Response {
+pub(super) async fn cancel(State(door): State<Door>, Place(id): Place<String>, request: Request) -> Response {
     change(&door, &id, Action::Cancel, request).await
 }
 

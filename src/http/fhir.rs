@@ -1,7 +1,7 @@
 //! What EMRs and FHIR servers send: resources, Bundles, and follow-up requests.
 use super::Door;
 use super::reply::{self, Reader, refusal};
-use super::request::Read;
+use super::request::{Place, Read};
 use crate::config::Role;
 use crate::domain::follow_up::Kind;
 use crate::domain::message::Route;
@@ -9,7 +9,7 @@ use crate::domain::plan::FollowUp;
 use crate::flow::identify::directory_key;
 use crate::flow::ports::{Accepted, JournalError};
 use crate::translate::{Refusal, TYPES, check_fhir, is_url_of};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -28,7 +28,11 @@ pub(super) async fn service_request(State(door): State<Door>, request: Request) 
     take(&door, Read { body, ..read }, Route::ServiceRequest, Some("ServiceRequest"), 201).await
 }
 
-pub(super) async fn create(State(door): State<Door>, Path(kind): Path<String>, request: Request) -> Response {
+pub(super) async fn create(
+    State(door): State<Door>,
+    Place(kind): Place<String>,
+    request: Request,
+) -> Response {
     match receive(&door, request, ROLES).await {
         Ok(read) => take(&door, read, Route::Fhir(kind.clone()), Some(&kind), 201).await,
         Err(refused) => *refused,
@@ -37,7 +41,7 @@ pub(super) async fn create(State(door): State<Door>, Path(kind): Path<String>, r
 
 pub(super) async fn update(
     State(door): State<Door>,
-    Path((kind, id)): Path<(String, String)>,
+    Place((kind, id)): Place<(String, String)>,
     request: Request,
 ) -> Response {
     match receive(&door, request, ROLES).await {
@@ -53,7 +57,7 @@ pub(super) async fn update(
 /// `PUT /fhir/{Type}?identifier=system|value`.
 pub(super) async fn update_by_identifier(
     State(door): State<Door>,
-    Path(kind): Path<String>,
+    Place(kind): Place<String>,
     request: Request,
 ) -> Response {
     let query: Vec<(String, String)> =
@@ -266,7 +270,7 @@ async fn read_one(door: &Door, client: &str, kind: &str, id: &str) -> Result<Opt
 
 pub(super) async fn read(
     State(door): State<Door>,
-    Path((kind, id)): Path<(String, String)>,
+    Place((kind, id)): Place<(String, String)>,
     request: Request,
 ) -> Response {
     let opened = match door.open(request, Reader::Fhir, ROLES).await {

@@ -5,13 +5,28 @@ use super::json;
 use super::reply::{Reader, refusal};
 use crate::config::Role;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Path, Request};
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::http::request::Parts;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
+
+/// What stands in a path. One that is no text is refused like every other mistake.
+pub struct Place<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Place<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let found = Path::<T>::from_request_parts(parts, state).await;
+        found
+            .map(|Path(found)| Self(found))
+            .map_err(|_| refusal(Reader::Fhir, 400, "structure", "", "the path is not UTF-8"))
+    }
+}
 
 /// As it came.
 pub struct Closed {

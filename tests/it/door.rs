@@ -89,6 +89,7 @@ async fn bad_bodies_get_an_outcome_that_names_the_element() {
         ("/fhir", r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient"},"request":{"method":"PUT","url":"Observation/1"}}]}"#.into(),
             400, "Bundle.entry[0].request.url"),
         ("/fhir/Patient", format!("{{\"a\":{}{}}}", "[".repeat(64), "]".repeat(64)), 400, "nested deeper than 64"),
+        ("/fhir/%ff", "{}".into(), 400, "path"),
         ("/nothing", "{}".into(), 404, "nothing at this path"),
     ] {
         let request = world.http.post(world.url(path)).header("content-type", "application/fhir+json").body(body.clone());

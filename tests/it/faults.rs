@@ -150,6 +150,24 @@ async fn what_closes_a_gate_names_no_patient_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_at_shutdown_is_told_202() {
+    let mut world = World::new().await;
+    world.fhir.faults().set_down(true);
+    let waiting = world
+        .http
+        .post(world.url("/cht/push"))
+        .json(&fixture("full-person-10")["body"])
+        .header("connection", "close");
+    let waiting = tokio::spawn(waiting.send());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    world.close().await;
+    assert_eq!(waiting.await.expect("a task").expect("an answer").status(), 202);
+    world.fhir.faults().set_down(false);
+    world.open().await;
+    assert_eq!(world.settled().await[0].status, "delivered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn retry_after_is_honoured() {
     let world = World::with(&[("DELIVERY__BREAKER_FAILURES", "99")], cht::Options::default()).await;
     world.fhir.faults().on("POST", "/fhir").fail_next_retry_after(1, 503, "1");
