@@ -152,6 +152,9 @@ fn fhir_server(key: &str, server: &FhirServer, errors: &mut Errors) {
             errors.push((format!("{key}.oauth2.client_secret"), missing_secret("client_secret")));
         }
     }
+    if server.success_status.is_empty() {
+        errors.push((format!("{key}.success_status"), "expected at least one status".into()));
+    }
     if server.max_concurrent == 0 {
         errors.push((format!("{key}.max_concurrent"), "expected a number above 0".into()));
     }

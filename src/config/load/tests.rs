@@ -177,6 +177,19 @@ fn what_is_wrong_is_said_with_its_line_its_key_and_what_was_expected() {
             "[[clients]]\nid = \"a\"\nsecret = \"plain\"\nroles = [\"push\"]",
             "m.toml:3: clients.0.secret: expected an argon2 hash, as `cht-fhir-mediator hash-secret` prints it",
         ),
+        (
+            "[server]\nbase_path = \"/fhir\"",
+            "m.toml:2: server.base_path: expected a path such as /mediator that is no route of ours, or nothing",
+        ),
+        ("[fhir]\nsuccess_status = []", "m.toml:2: fhir.success_status: expected at least one status"),
+        (
+            "[delivery]\nfirst_retry_ms = 400000",
+            "m.toml:2: delivery.first_retry_ms: expected no more than longest_retry_ms",
+        ),
+        (
+            "[delivery]\ngive_up_after_hours = 0",
+            "m.toml:2: delivery.give_up_after_hours: expected a number above 0",
+        ),
         ("x = = 1", "m.toml:1: not TOML:"),
     ] {
         let found = errors(text, &[]);
