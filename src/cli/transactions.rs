@@ -168,10 +168,9 @@ fn explained(t: &Transaction) -> String {
 }
 
 async fn change(journal: &Embedded, id: &str, action: Action) -> ExitCode {
-    match journal.transaction(id).await {
-        Ok(Some(_)) => {}
-        Ok(None) => return fail(&format!("there is no transaction {id}")),
-        Err(error) => return fail(&error.to_string()),
+    // One that cannot be read can be cancelled all the same.
+    if let Ok(None) = journal.transaction(id).await {
+        return fail(&format!("there is no transaction {id}"));
     }
     let number = match journal.request(action, id).await {
         Ok(number) => number,

@@ -12,7 +12,12 @@ impl Claim {
         let mut path = PathBuf::from(journal).into_os_string();
         path.push(".lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|e| format!("{}: {e}", Path::new(&path).display()))?;
+        let file = file.map_err(|e| {
+            format!(
+                "journal.url: {}: {e}; its folder must be there, and writable",
+                Path::new(&path).display()
+            )
+        })?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(format!(
