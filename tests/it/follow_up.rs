@@ -168,6 +168,8 @@ async fn the_existing_mediators_callers_are_served_as_they_were() {
     let report = json!({"doc": {"_id": "r1", "type": "data_record", "form": "interop_follow_up", "content_type": "xml",
         "reported_date": 1793606400000_i64, "fields": {"inputs": {"source": "contact", "source_id": "", "contact": {"_id": PATIENT}},
         "vaccination_details": {"interop_follow_up": "yes"}}}});
+    // Behind CHT's own push of the record it would be 202.
+    world.settled().await;
     assert_eq!(world.post("/cht/push", &report).await.0, 200);
     world.settled().await;
     let told = world.emr.received();
