@@ -6,6 +6,7 @@ use cht_fhir_mediator::house::House;
 use cht_fhir_mediator::standins::{callback, cht, fhir};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub const PATIENT: &str = "a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d";
@@ -25,8 +26,17 @@ pub fn any() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
+/// A port that stays ours until we listen on it: below those that the system gives to outgoing
+/// connections, and never the same twice in a process.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind(any()).and_then(|l| l.local_addr()).expect("a port").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 100) as u16 * 100;
+    loop {
+        let port = 15_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 15_000;
+        if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 pub fn fixture(name: &str) -> Value {
