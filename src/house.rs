@@ -15,6 +15,7 @@ use crate::systems::callbacks::HttpCallbacks;
 use crate::systems::cht::ChtApi;
 use crate::systems::fhir_server::FhirApi;
 use crate::translate::Mappings;
+use crate::translate::language::mistake::Mistake;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -72,7 +73,7 @@ impl House {
             guard: traffic.clone(),
             to: settings.delivery.to.clone(),
         };
-        let mappings = Mappings::new(&settings.translate);
+        let mappings = Mappings::new(&settings.translate).map_err(|mistakes| told(&mistakes))?;
         let corridor = Corridor::new(near, mappings, traffic, clock, options(settings));
         let taken_up = corridor.start().await.map_err(|e| e.to_string())?;
         start_polls(settings, &servers, &corridor);
@@ -98,6 +99,10 @@ impl House {
         let _ = tokio::time::timeout(half, self.server).await;
         tracing::info!("closed");
     }
+}
+
+fn told(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// One recorder a process, whoever opens a house first.

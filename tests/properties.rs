@@ -78,6 +78,7 @@ fn step(value: &mut Value, at: &mut usize, new: &Value) {
 
 fn mappings() -> Mappings {
     Mappings::new(&config::load(None, std::iter::empty()).map_err(|_| ()).expect("defaults").translate)
+        .expect("mappings")
 }
 
 fn body_of(seed: &Value) -> (Route, Value) {

@@ -13,13 +13,14 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
             for warning in config::warnings(&settings) {
                 eprintln!("warning: {warning}");
             }
-            let mappings = Mappings::new(&settings.translate);
-            let names = mappings.all_names();
-            for name in settings
-                .delivery
-                .to
-                .keys()
-                .filter(|name| *name != "default" && !names.contains(&name.as_str()))
+            let names = match Mappings::new(&settings.translate) {
+                Ok(mappings) => mappings.all_names(),
+                Err(found) => {
+                    mistakes.extend(found.iter().map(ToString::to_string));
+                    Vec::new()
+                }
+            };
+            for name in settings.delivery.to.keys().filter(|name| *name != "default" && !names.contains(name))
             {
                 mistakes.push(format!(
                     "delivery.to.{name}: there is no mapping of this name; there are: {}",

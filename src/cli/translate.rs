@@ -45,7 +45,13 @@ pub(super) fn run(settings: &Settings, options: &Options) -> ExitCode {
             return fail(&problems.iter().map(|p| format!("{name}: {p}")).collect::<Vec<_>>().join("\n"));
         }
     }
-    let mappings = Mappings::new(&settings.translate);
+    let mappings = match Mappings::new(&settings.translate) {
+        Ok(mappings) => mappings,
+        Err(mistakes) => {
+            mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let received = jiff::Timestamp::now().as_millisecond();
     let source = Source { route: &route, body: &body, received };
     let translated = match mappings.translate(&source, options.mapping.as_deref()) {

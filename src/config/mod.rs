@@ -180,10 +180,8 @@ pub struct Delivery {
 pub struct Translate {
     /// ISO 3166 code of the country of phone numbers without a country code.
     pub default_country: String,
-    /// Code of the JSON form that a follow-up request becomes.
-    pub follow_up_form: String,
-    /// Code of the JSON form that news of a referral becomes.
-    pub referral_form: String,
+    /// A folder of mappings over the built-in ones.
+    pub mappings: PathBuf,
 }
 
 #[derive(Clone, Deserialize)]

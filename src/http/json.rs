@@ -22,6 +22,9 @@ fn without_quotes(message: &str) -> String {
 /// read again by parsers that stop at 128.
 const DEEPEST: usize = 64;
 
+/// How serde_json hands a number on whose digits it keeps: as an object with this key.
+const NUMBER: &str = "$serde_json::private::Number";
+
 /// How many levels may still come.
 struct Strict(usize);
 
@@ -83,6 +86,13 @@ impl<'de> Visitor<'de> for Strict {
         let inner = self.inner()?;
         let mut all = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
+            if key == NUMBER {
+                let digits: String = entries.next_value()?;
+                return digits
+                    .parse()
+                    .map(Value::Number)
+                    .map_err(|_| A::Error::custom("a key that is not taken"));
+            }
             let value = entries.next_value_seed(Strict(inner))?;
             if all.insert(key, value).is_some() {
                 return Err(A::Error::custom("a key stands twice in one object"));
@@ -103,6 +113,20 @@ mod tests {
     }
 
     #[test]
+    fn numbers_keep_their_digits() {
+        for digits in [
+            "176.0",
+            "1.10",
+            "0.1000000000000000055511151231257827",
+            "-1e-7",
+            "123456789012345678901234567890",
+        ] {
+            let text = format!("[{digits}]");
+            assert_eq!(parse(text.as_bytes()).map(|v| v.to_string()), Ok(text));
+        }
+    }
+
+    #[test]
     fn what_it_refuses_and_how() {
         let deep = "[".repeat(10_000);
         for (body, words) in [
@@ -111,6 +135,7 @@ mod tests {
             (b"\xff", "not UTF-8 (at byte 0)"),
             (b"{} {}", "trailing characters"),
             (b"", "EOF"),
+            (br#"{"$serde_json::private::Number":"Achieng"}"#, "a key that is not taken"),
             (deep.as_bytes(), "nested deeper than 64"),
         ] {
             let error = parse(body).expect_err("refused");

@@ -1,11 +1,10 @@
 //! An EMR's request that a CHW follow a patient up: ServiceRequest or Task.
-use super::values::{date, day, is_document_id, text};
+use super::values::{is_document_id, text};
 use super::{Refusal, required};
-use crate::config;
 use crate::domain::follow_up::{FollowUpRequest, State, Subject};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::record::RecordDraft;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 /// The other resources that came with one: `fullUrl` and resource.
 pub(super) struct Around<'a>(pub Vec<(&'a str, &'a Value)>);
@@ -19,15 +18,25 @@ pub(super) enum Door {
     DropIn,
 }
 
-pub(super) fn follow_up_request(
-    resource: &Value,
-    around: &Around,
-    door: Door,
-    settings: &config::Translate,
-    received: i64,
-) -> Result<FollowUpRequest, Refusal> {
+/// A request, before its record is made.
+pub(super) struct Request {
+    pub identifier: Identifier,
+    pub state: State,
+    subject: Subject,
+    requester: Option<String>,
+    resource: Value,
+}
+
+impl Request {
+    pub(super) fn with(self, record: RecordDraft) -> FollowUpRequest {
+        let Self { identifier, state, subject, requester, resource } = self;
+        FollowUpRequest { identifier, state, subject, requester, resource, record }
+    }
+}
+
+pub(super) fn request(resource: &Value, around: &Around, door: Door) -> Result<Request, Refusal> {
     let kind = resource["resourceType"].as_str().unwrap_or_default();
-    let element = if kind == "Task" { "for" } else { "subject" };
+    let element = subject_element(resource);
     let path = format!("{kind}.{element}");
     let subject = subject_of(resource, element, around, door)
         .filter(|subject| !subject.identifiers.is_empty() || subject.reference.is_some())
@@ -39,80 +48,14 @@ pub(super) fn follow_up_request(
         code: "code-invalid",
         message: "expected a status that says where the request is".into(),
     })?;
-    let identifier = identifier_of(resource);
-    let record = match door {
-        Door::DropIn => RecordDraft {
-            form: "INTEROP_FOLLOW_UP".into(),
-            patient_field: "patient_uuid".into(),
-            lookup_field: "patient_uuid".into(),
-            fields: Map::new(),
-        },
-        Door::Fhir => RecordDraft {
-            form: settings.follow_up_form.clone(),
-            patient_field: "patient_uuid".into(),
-            lookup_field: "external_id".into(),
-            fields: fields(resource, &identifier, patient_of(resource, element, around), received),
-        },
-    };
     let requester = &resource["requester"];
     let requester =
         text(&requester["reference"]).or(text(&requester["identifier"]["value"])).map(String::from);
-    Ok(FollowUpRequest { identifier, state, subject, requester, resource: resource.clone(), record })
+    Ok(Request { identifier: identifier_of(resource), state, subject, requester, resource: resource.clone() })
 }
 
-/// What the CHW gets to read; what is not there is left out.
-fn fields(
-    resource: &Value,
-    identifier: &Identifier,
-    patient: Option<&Value>,
-    received: i64,
-) -> Map<String, Value> {
-    let missed = ["/occurrenceDateTime", "/occurrencePeriod/start", "/restriction/period/end"];
-    let missed = missed.iter().find_map(|path| date(resource.pointer(path)?));
-    let late = missed.zip(day(received)).map(|(missed, today)| i64::from((today - missed).get_days()));
-    let late = late.filter(|days: &i64| *days > 0);
-    let urgent = matches!(resource["priority"].as_str(), Some("urgent" | "asap" | "stat"));
-    let phone = patient.and_then(|patient| {
-        let all = patient["telecom"].as_array().into_iter().flatten();
-        all.filter(|t| t["system"] == "phone").find_map(|t| text(&t["value"]))
-    });
-    let reasons: Vec<String> = concepts(&resource["reasonCode"]);
-    let program = concepts(&resource["category"]).into_iter().chain(concepts(&resource["code"])).next();
-    let notes = notes(resource);
-    [
-        ("external_id", Some(json!(identifier.value))),
-        ("program", program.map(Value::from)),
-        ("reason", (!reasons.is_empty()).then(|| json!(reasons.join("; ")))),
-        ("appointment_date", missed.map(|missed| json!(missed.to_string()))),
-        ("days_late", late.map(Value::from)),
-        ("urgent", resource["priority"].is_string().then(|| json!(urgent))),
-        ("phone", phone.map(Value::from)),
-        ("note", (!notes.is_empty()).then(|| json!(notes.join("\n")))),
-    ]
-    .into_iter()
-    .filter_map(|(key, value)| Some((key.to_string(), value?)))
-    .collect()
-}
-
-fn notes(resource: &Value) -> Vec<&str> {
-    let all = resource["note"].as_array().into_iter().flatten().filter_map(|note| text(&note["text"]));
-    all.chain(["description", "patientInstruction"].iter().filter_map(|element| text(&resource[*element])))
-        .collect()
-}
-
-/// CodeableConcepts in words; one or a list of them.
-pub(super) fn concepts(value: &Value) -> Vec<String> {
-    let all = match value {
-        Value::Array(items) => items.iter().collect(),
-        Value::Object(_) => vec![value],
-        _ => Vec::new(),
-    };
-    all.into_iter()
-        .filter_map(|concept| {
-            let coding = &concept["coding"][0];
-            text(&concept["text"]).or(text(&coding["display"])).or(text(&coding["code"])).map(String::from)
-        })
-        .collect()
+fn subject_element(resource: &Value) -> &'static str {
+    if resource["resourceType"] == "Task" { "for" } else { "subject" }
 }
 
 /// The first identifier; without any the id, and without that the content.
@@ -131,7 +74,8 @@ pub(super) fn identifier_of(resource: &Value) -> Identifier {
 }
 
 /// The Patient resource itself, if it came along.
-fn patient_of<'a>(resource: &'a Value, element: &str, around: &'a Around) -> Option<&'a Value> {
+pub(super) fn patient_of<'a>(resource: &'a Value, around: &'a Around) -> Option<&'a Value> {
+    let element = subject_element(resource);
     let reference = text(&resource[element]["reference"])?;
     if let Some(id) = reference.strip_prefix('#') {
         let mut contained = resource["contained"].as_array().into_iter().flatten();
@@ -154,7 +98,7 @@ pub(super) fn subject_of(resource: &Value, element: &str, around: &Around, door:
     let mut subject = Subject { path: format!("{kind}.{element}"), ..Subject::default() };
     subject.identifiers.extend(one_identifier(&named["identifier"]));
     if let Some(reference) = text(&named["reference"]) {
-        match patient_of(resource, element, around) {
+        match patient_of(resource, around) {
             Some(patient) => subject.identifiers.extend(patient_identifiers(patient)),
             None => read_reference(reference, door, &mut subject),
         }
@@ -212,19 +156,12 @@ pub(super) fn cht_aware(given: &str, value: &str, kind: Option<&str>) -> Identif
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn settings() -> config::Translate {
-        config::Translate {
-            default_country: "KE".into(),
-            follow_up_form: "LTFU_REQUEST".into(),
-            referral_form: "REF_BACK".into(),
-        }
-    }
+    use serde_json::json;
 
     const UUID: &str = "a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d";
 
-    fn of(resource: Value, door: Door) -> Result<FollowUpRequest, Refusal> {
-        follow_up_request(&resource, &Around(Vec::new()), door, &settings(), 1_795_467_014_033)
+    fn of(resource: Value, door: Door) -> Result<Request, Refusal> {
+        request(&resource, &Around(Vec::new()), door)
     }
 
     #[test]
@@ -266,27 +203,6 @@ mod tests {
         assert!(of(body.clone(), Door::Fhir).expect("a request").subject.identifiers.is_empty());
         let request = of(body, Door::DropIn).expect("a request");
         assert_eq!(request.subject.identifiers, [Identifier::new(system::CHT_SHORTCODE, "83288")]);
-        assert_eq!(request.record.form, "INTEROP_FOLLOW_UP");
-    }
-
-    #[test]
-    fn the_chw_reads_what_the_clinic_wrote() {
-        let request = of(
-            json!({"resourceType": "ServiceRequest", "status": "active", "priority": "urgent",
-                "identifier": [{"system": "urn:emr", "value": "SR-1"}], "occurrenceDateTime": "2026-11-13",
-                "category": [{"text": "HIV"}], "reasonCode": [{"coding": [{"display": "Missed ART refill"}]}],
-                "note": [{"text": "Prefers the evening"}], "subject": {"reference": "#p"},
-                "contained": [{"resourceType": "Patient", "id": "p", "identifier": [{"system": "cht", "value": UUID}],
-                    "telecom": [{"system": "phone", "value": "0733111222"}]}]}),
-            Door::Fhir,
-        )
-        .expect("a request");
-        let fields = Value::Object(request.record.fields);
-        assert_eq!(
-            fields,
-            json!({"external_id": "SR-1", "program": "HIV", "reason": "Missed ART refill", "appointment_date": "2026-11-13",
-                "days_late": 10, "urgent": true, "phone": "0733111222", "note": "Prefers the evening"})
-        );
     }
 
     #[test]

@@ -4,25 +4,32 @@
 mod drop_in;
 mod guess;
 mod inbound;
-mod outcome;
-mod person;
-mod place;
+pub mod language;
+mod meaning;
 mod preview;
-mod referral;
 mod referral_update;
+mod set;
 mod shape;
 mod store;
 mod values;
-mod visit;
 
 pub use guess::guess_route;
+pub use set::Set;
 pub use shape::{TYPES, check_fhir, is_url_of};
 
 use crate::config;
 use crate::domain::follow_up::{Draft, Meaning};
+use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
+use arc_swap::ArcSwap;
 use inbound::{Around, Door};
-use serde_json::Value;
+use language::codec;
+use language::compile::Compiled;
+use language::eval::{self, Inputs, Output, Traced};
+use language::mistake::Mistake;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A journaled message, to be translated.
 pub struct Source<'a> {
@@ -54,7 +61,14 @@ pub struct Refusal {
     pub path: String,
     /// IssueType code (<https://hl7.org/fhir/R4/valueset-issue-type.html>).
     pub code: &'static str,
+    /// What was expected; of a mapping's rule, with its file and line.
     pub message: String,
+}
+
+fn refusal_of(failure: eval::Failure) -> Refusal {
+    let at = failure.origin.at;
+    let message = format!("{} ({}:{}:{})", failure.message, failure.origin.file, at.line, at.column);
+    Refusal { path: failure.path, code: failure.code, message }
 }
 
 fn required(path: &str, message: &str) -> Refusal {
@@ -66,152 +80,241 @@ fn missing(path: &str) -> Refusal {
     required(path, "missing or empty")
 }
 
-/// Mappings from CHT documents, in the order in which they claim one.
-const DOCUMENT_MAPPINGS: &[&str] = &["outcome", "referral", "visit", "practitioner", "patient", "place"];
+/// What is done in Rust, because it keeps what came instead of mapping it.
+const BUILT_IN: &[&str] = &["drop-in", "store"];
 
-/// Mappings of bodies that have a route of their own.
-const ROUTE_MAPPINGS: &[&str] = &[
-    "cht-patient",
-    "cht-patient-ids",
-    "cht-encounter",
-    "drop-in",
-    "follow-up-request",
-    "referral-update",
-    "store",
-];
-
+/// The mappings in force. Reloading takes the place of all of them at once.
 pub struct Mappings {
     settings: config::Translate,
+    set: ArcSwap<Set>,
 }
 
 impl Mappings {
-    pub fn new(settings: &config::Translate) -> Self {
-        Self { settings: settings.clone() }
+    pub fn new(settings: &config::Translate) -> Result<Self, Vec<Mistake>> {
+        let set = Set::load(folder(settings).as_deref())?;
+        Ok(Self { settings: settings.clone(), set: ArcSwap::from_pointee(set) })
     }
 
-    /// Mappings that a whole document can be pushed to by name.
-    pub fn names(&self) -> Vec<String> {
-        DOCUMENT_MAPPINGS.iter().map(|name| name.to_string()).collect()
+    pub fn set(&self) -> Arc<Set> {
+        self.set.load_full()
     }
 
-    pub fn all_names(&self) -> Vec<&'static str> {
-        DOCUMENT_MAPPINGS.iter().chain(ROUTE_MAPPINGS).copied().collect()
+    /// Mappings that a message can be translated by, by name.
+    pub fn all_names(&self) -> Vec<String> {
+        let set = self.set();
+        set.names().chain(BUILT_IN.iter().copied()).map(String::from).collect()
     }
 
     /// By the mapping of this name, else by the one that claims the message. Every resource that is
     /// made passes the typed gate.
     pub fn translate(&self, source: &Source, mapping: Option<&str>) -> Result<Translated, Refusal> {
+        self.explain(source, mapping, false).map(|(translated, _)| translated)
+    }
+
+    /// The same, with where each element came from if `trace` asks for it.
+    pub fn explain(
+        &self,
+        source: &Source,
+        mapping: Option<&str>,
+        trace: bool,
+    ) -> Result<(Translated, Vec<Traced>), Refusal> {
         if !source.body.is_object() {
             let message = "expected a JSON object".to_string();
             return Err(Refusal { path: String::new(), code: "structure", message });
         }
+        let set = self.set();
+        let mut work = Translation {
+            settings: &self.settings,
+            set: &set,
+            source,
+            wanted: mapping,
+            trace: trace.then(Vec::new),
+        };
         let translated = match source.route {
-            Route::ChtPush(name) => self.document(source, mapping.or(name.as_deref())),
-            _ if mapping.is_some_and(|name| DOCUMENT_MAPPINGS.contains(&name)) => {
-                self.document(source, mapping)
+            Route::ChtPush(name) => work.document(mapping.or(name.as_deref())),
+            _ if mapping.is_some_and(|name| set.get(name).is_some_and(|m| m.record.is_none())) => {
+                work.document(mapping)
             }
-            Route::ChtPatient => one("cht-patient", drop_in::cht_patient(source.body, &self.settings)?),
-            Route::ChtPatientIds => one("cht-patient-ids", drop_in::patient_ids(source.body)?),
-            Route::ChtEncounter => {
-                one("cht-encounter", drop_in::cht_encounter(source.body, source.received)?)
-            }
-            Route::DropIn(kind) => one("drop-in", drop_in::resource(kind, source.body, source.received)?),
-            Route::ServiceRequest => self.request(source, Door::DropIn),
-            Route::Fhir(kind) if kind.is_empty() => self.bundle(source),
+            Route::ChtPatient | Route::ChtPatientIds | Route::ChtEncounter => work.document(None),
+            Route::DropIn(kind) if kind == "Encounter" => work.document(None),
+            Route::DropIn(kind) => one("drop-in", drop_in::resource(kind, source.body)?),
+            Route::ServiceRequest => work.request(),
+            Route::Fhir(kind) if kind.is_empty() => work.bundle(),
             Route::Fhir(kind) if kind == "Practitioner" => {
-                one("drop-in", drop_in::resource(kind, source.body, source.received)?)
+                one("drop-in", drop_in::resource(kind, source.body)?)
             }
             Route::Fhir(_) | Route::Poll(_) => {
                 let around = Around(Vec::new());
-                self.resource(source.body, None, &around, source.received).map(|(mapping, meaning)| {
-                    Translated { mapping: mapping.into(), parts: vec![Part { entry: None, meaning }] }
+                work.resource(source.body, None, &around).map(|(mapping, meaning)| Translated {
+                    mapping,
+                    parts: vec![Part { entry: None, meaning }],
                 })
             }
         }?;
         if let Some(wanted) = mapping
             && !translated.mapping.split('+').any(|name| name == wanted)
-            && !DOCUMENT_MAPPINGS.contains(&wanted)
         {
-            return Err(self.unknown(wanted));
+            return Err(work.unknown(wanted));
         }
         gate(&translated)?;
-        Ok(translated)
+        Ok((translated, work.trace.unwrap_or_default()))
     }
 
     /// What `translate` prints: one FHIR resource or Bundle, or one CHT record.
     pub fn preview(&self, translated: &Translated) -> Value {
         preview::preview(translated)
     }
+}
 
-    fn document(&self, source: &Source, mapping: Option<&str>) -> Result<Translated, Refusal> {
-        let doc = &source.body["doc"];
-        let name = match mapping {
-            Some(name) => DOCUMENT_MAPPINGS
-                .iter()
-                .find(|known| **known == name)
-                .copied()
-                .ok_or_else(|| self.unknown(name))?,
-            None => match claim(doc) {
-                Ok(name) => name,
-                Err(why) => return ignored(why),
+/// The folder of the settings, if it is there: a fresh installation has none.
+fn folder(settings: &config::Translate) -> Option<PathBuf> {
+    Some(settings.mappings.clone()).filter(|folder| !folder.as_os_str().is_empty() && folder.is_dir())
+}
+
+/// One message on its way.
+struct Translation<'a> {
+    settings: &'a config::Translate,
+    set: &'a Set,
+    source: &'a Source<'a>,
+    wanted: Option<&'a str>,
+    trace: Option<Vec<Traced>>,
+}
+
+impl<'a> Translation<'a> {
+    /// A CHT document, or a body with a route of its own.
+    fn document(&mut self, mapping: Option<&str>) -> Result<Translated, Refusal> {
+        let (body, received) = (self.source.body, self.source.received);
+        let message = json!({"route": served(self.source.route), "kind": "push", "received": received});
+        let inputs = Inputs::default().with("doc", &body["doc"]).with("body", body).with("message", &message);
+        let set: &'a Set = self.set;
+        let mapping = match mapping {
+            Some(name) => set.get(name).ok_or_else(|| self.unknown(name))?,
+            None => match self.claim(inputs)? {
+                Some(mapping) => mapping,
+                None => return ignored(unclaimed(&body["doc"])),
             },
         };
-        if !doc.is_object() {
+        if !body["doc"].is_object() && matches!(self.source.route, Route::ChtPush(_)) {
             return Err(missing("doc"));
         }
-        let (settings, received) = (&self.settings, source.received);
-        let meaning = match name {
-            "outcome" => Meaning::Outcome(outcome::outcome(doc, settings, received)?),
-            "referral" => Meaning::Resources(referral::referral(doc, settings, received)?),
-            "visit" => Meaning::Resources(visit::visit(doc, settings, received)?.draft),
-            "practitioner" => Meaning::Resources(person::practitioner(doc, settings)?),
-            "place" => Meaning::Resources(place::location(doc)?),
-            _ => Meaning::Resources(person::patient(doc, settings)?),
-        };
-        Ok(Translated { mapping: name.into(), parts: vec![Part { entry: None, meaning }] })
+        let output = self.apply(mapping, inputs)?;
+        let meaning = meaning::of_resources(mapping, output)?;
+        Ok(Translated { mapping: mapping.name.clone(), parts: vec![Part { entry: None, meaning }] })
     }
 
-    fn request(&self, source: &Source, door: Door) -> Result<Translated, Refusal> {
-        let mut resource = source.body.clone();
+    /// The one mapping that serves a message. Two are a mistake in the configuration.
+    fn claim(&self, inputs: Inputs) -> Result<Option<&'a Compiled>, Refusal> {
+        let set: &'a Set = self.set;
+        let claims = set.claims(inputs, &self.settings.default_country, self.source.received)?;
+        match claims.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(one)),
+            several => {
+                let names: Vec<&str> = several.iter().map(|mapping| mapping.name.as_str()).collect();
+                let message = format!(
+                    "several mappings serve this message: {}; their `when` must tell them apart",
+                    names.join(", ")
+                );
+                Err(Refusal { path: String::new(), code: "conflict", message })
+            }
+        }
+    }
+
+    fn apply<'m>(&mut self, mapping: &'m Compiled, inputs: Inputs) -> Result<Output<'m>, Refusal> {
+        let around =
+            codec::Around { default_country: &self.settings.default_country, received: self.source.received };
+        let mut output = eval::apply(mapping, inputs, around, self.trace.is_some())
+            .map_err(|failure| refusal_of(*failure))?;
+        if let Some(trace) = &mut self.trace {
+            trace.append(&mut output.trace);
+        }
+        Ok(output)
+    }
+
+    /// The CHT record that a request or news becomes.
+    fn record(&mut self, inputs: Inputs) -> Result<(String, crate::domain::record::RecordDraft), Refusal> {
+        let set: &'a Set = self.set;
+        let refused = |message: String| Refusal { path: String::new(), code: "not-supported", message };
+        let mapping = match self.wanted.and_then(|name| set.get(name)).filter(|m| m.record.is_some()) {
+            Some(mapping) => mapping,
+            None => self.claim(inputs)?.ok_or_else(|| {
+                refused("no mapping serves this message: it would become no CHT report".into())
+            })?,
+        };
+        let output = self.apply(mapping, inputs)?;
+        let record = meaning::record(mapping, output)
+            .ok_or_else(|| refused(format!("the mapping {} makes no record", mapping.name)))?;
+        Ok((mapping.name.clone(), record))
+    }
+
+    /// `/service-request` of the TypeScript mediator.
+    fn request(&mut self) -> Result<Translated, Refusal> {
+        let mut resource = self.source.body.clone();
         resource["resourceType"] = "ServiceRequest".into();
-        let request = inbound::follow_up_request(
-            &resource,
-            &Around(Vec::new()),
-            door,
-            &self.settings,
-            source.received,
-        )?;
-        let part = Part { entry: None, meaning: Meaning::FollowUpRequest(request) };
-        Ok(Translated { mapping: "follow-up-request".into(), parts: vec![part] })
+        let (mapping, meaning) = self.follow_up(&resource, &Around(Vec::new()), Door::DropIn)?;
+        Ok(Translated { mapping, parts: vec![Part { entry: None, meaning }] })
+    }
+
+    fn follow_up(
+        &mut self,
+        resource: &Value,
+        around: &Around,
+        door: Door,
+    ) -> Result<(String, Meaning), Refusal> {
+        let request = inbound::request(resource, around, door)?;
+        let kind = if door == Door::DropIn { "interop-request" } else { "request" };
+        let message = json!({"route": served(self.source.route), "kind": kind,
+            "received": self.source.received, "state": request.state.task_status(),
+            "identifier": {"system": request.identifier.system, "value": request.identifier.value}});
+        let patient = inbound::patient_of(resource, around).unwrap_or(&Value::Null);
+        let inputs =
+            Inputs::default().with("resource", resource).with("patient", patient).with("message", &message);
+        let (mapping, record) = self.record(inputs)?;
+        Ok((mapping, Meaning::FollowUpRequest(request.with(record))))
+    }
+
+    fn news(
+        &mut self,
+        resource: &Value,
+        referral: Identifier,
+        around: &Around,
+    ) -> Result<(String, Meaning), Refusal> {
+        let update = referral_update::referral_update(resource, referral, around)?;
+        let mut message = json!({"route": served(self.source.route), "kind": "news",
+            "received": self.source.received, "state": update.state.task_status(),
+            "identifier": {"system": update.referral.system, "value": update.referral.value}});
+        if !update.said.is_empty() {
+            message["said"] = update.said.join("\n").into();
+        }
+        let inputs = Inputs::default().with("resource", resource).with("message", &message);
+        let (mapping, record) = self.record(inputs)?;
+        Ok((mapping, Meaning::ReferralUpdate(update.with(record))))
     }
 
     /// News of a referral, a request, or something to keep.
     fn resource(
-        &self,
+        &mut self,
         resource: &Value,
         full_url: Option<&str>,
         around: &Around,
-        received: i64,
-    ) -> Result<(&'static str, Meaning), Refusal> {
+    ) -> Result<(String, Meaning), Refusal> {
         let kind = resource["resourceType"].as_str().unwrap_or_default();
+        let stored = || ("store".to_string(), Meaning::Resources(store::store(resource, full_url, around)));
         if !matches!(kind, "ServiceRequest" | "Task") {
-            return Ok(("store", Meaning::Resources(store::store(resource, full_url, around))));
+            return Ok(stored());
         }
         if let Some(referral) = referral_update::referral_of(resource) {
-            let update =
-                referral_update::referral_update(resource, referral, around, &self.settings, received)?;
-            return Ok(("referral-update", Meaning::ReferralUpdate(update)));
+            return self.news(resource, referral, around);
         }
         if kind == "Task" && is_beside_its_request(resource, around) {
-            return Ok(("store", Meaning::Resources(store::store(resource, full_url, around))));
+            return Ok(stored());
         }
-        let request = inbound::follow_up_request(resource, around, Door::Fhir, &self.settings, received)?;
-        Ok(("follow-up-request", Meaning::FollowUpRequest(request)))
+        self.follow_up(resource, around, Door::Fhir)
     }
 
     /// Each entry a part. Who and where come first, then Tasks, which say most of an outcome.
-    fn bundle(&self, source: &Source) -> Result<Translated, Refusal> {
-        let entries: Vec<&Value> = source.body["entry"].as_array().into_iter().flatten().collect();
+    fn bundle(&mut self) -> Result<Translated, Refusal> {
+        let entries: Vec<&Value> = self.source.body["entry"].as_array().into_iter().flatten().collect();
         let around = Around(
             entries.iter().map(|e| (e["fullUrl"].as_str().unwrap_or_default(), &e["resource"])).collect(),
         );
@@ -227,8 +330,8 @@ impl Mappings {
             let (resource, url) = (&entries[i]["resource"], entries[i]["fullUrl"].as_str());
             let (name, meaning) = match shape::is_taken(resource["resourceType"].as_str().unwrap_or_default())
             {
-                true => self.resource(resource, url, &around, source.received).map_err(|r| at_entry(r, i))?,
-                false => ("store", Meaning::Ignored("this type of resource is not taken".into())),
+                true => self.resource(resource, url, &around).map_err(|r| at_entry(r, i))?,
+                false => ("store".into(), Meaning::Ignored("this type of resource is not taken".into())),
             };
             if !names.contains(&name) {
                 names.push(name);
@@ -240,14 +343,9 @@ impl Mappings {
     }
 
     fn unknown(&self, name: &str) -> Refusal {
-        let known = self.all_names();
-        let best =
-            known.iter().map(|k| (strsim::jaro_winkler(name, k), k)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = best
-            .filter(|(score, _)| *score > 0.8)
-            .map(|(_, k)| format!("did you mean {k}? "))
-            .unwrap_or_default();
-        let message = format!("there is no mapping {name} for this; {hint}There are: {}", known.join(", "));
+        let known = self.set.names().chain(BUILT_IN.iter().copied());
+        let message =
+            format!("there is no mapping {name} for this; {}", language::mistake::nearest(name, known));
         Refusal { path: String::new(), code: "not-found", message }
     }
 }
@@ -262,28 +360,23 @@ fn ignored(why: &str) -> Result<Translated, Refusal> {
     Ok(Translated { mapping: String::new(), parts: vec![part] })
 }
 
-/// The mapping that claims a document, or why none does.
-fn claim(doc: &Value) -> Result<&'static str, &'static str> {
-    if !doc.is_object() {
-        return Err("no mapping claims it: there is no document in `doc`");
+/// The route as `when` knows it: without the name that a caller chose.
+fn served(route: &Route) -> String {
+    match route {
+        Route::ChtPush(_) => "/cht/push".into(),
+        other => other.to_string(),
     }
-    if visit::is_app_report(doc) {
-        return Ok(match (outcome::is_outcome(doc), referral::is_referral(doc)) {
-            (true, _) => "outcome",
-            (_, true) => "referral",
-            _ => "visit",
-        });
+}
+
+/// Why no mapping claims a document.
+fn unclaimed(doc: &Value) -> &'static str {
+    match doc {
+        Value::Object(fields) if fields.get("type") == Some(&json!("data_record")) => {
+            "no mapping claims it: a record that another system put into CHT, or a form without a mapping"
+        }
+        Value::Object(_) => "no mapping claims a document of this type",
+        _ => "no mapping claims it: there is no document in `doc`",
     }
-    if doc["type"] == "data_record" {
-        return Err("no mapping claims it: a record that another system put into CHT");
-    }
-    if person::is_person(doc) {
-        return Ok(if person::is_carer(doc) { "practitioner" } else { "patient" });
-    }
-    if place::is_place(doc) {
-        return Ok("place");
-    }
-    Err("no mapping claims a document of this type")
 }
 
 /// A Task whose focus is a ServiceRequest of the same Bundle is one request with it.

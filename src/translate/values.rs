@@ -28,32 +28,45 @@ pub(super) fn instant(millis: i64) -> Option<String> {
     Timestamp::from_millisecond(millis).ok().map(|instant| instant.to_string())
 }
 
-/// When a report was made; the time of receipt if it does not say.
-pub(super) fn reported(doc: &Value, received: i64) -> String {
-    let millis = doc["reported_date"].as_i64().unwrap_or(received);
-    instant(millis).or_else(|| instant(received)).unwrap_or_default()
-}
-
-/// `female` and `male` as they are; whatever else was written is `other`, nothing is nothing.
-pub(super) fn gender(value: &Value) -> Option<&'static str> {
-    Some(match text(value)?.to_lowercase().as_str() {
-        "female" | "f" => "female",
-        "male" | "m" => "male",
-        "unknown" => "unknown",
-        _ => "other",
-    })
-}
-
 /// A HumanName: `text` as it was written, the last word as family name if there are several.
 /// Which word is which differs from country to country, so `text` is what counts.
-pub(super) fn human_name(name: &str) -> Value {
+pub(super) fn human_name(name: &str, family_first: bool) -> Value {
     let words: Vec<&str> = name.split_whitespace().collect();
-    match words.split_last() {
+    let split = match family_first {
+        true => words.split_first(),
+        false => words.split_last(),
+    };
+    match split {
         Some((family, given)) if !given.is_empty() => {
             json!({"use": "official", "text": name, "family": family, "given": given})
         }
         _ => json!({"use": "official", "text": name}),
     }
+}
+
+/// A HumanName in one text; its parts in the order given, family if it has none.
+pub(super) fn whole_name(name: &Value) -> Option<String> {
+    if let Some(whole) = text(&name["text"]) {
+        return Some(whole.into());
+    }
+    let given = name["given"].as_array().into_iter().flatten().filter_map(text);
+    let words: Vec<&str> = given.chain(text(&name["family"])).collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+/// CodeableConcepts in words; one or a list of them.
+pub(super) fn concepts(value: &Value) -> Vec<String> {
+    let all = match value {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(_) => vec![value],
+        _ => Vec::new(),
+    };
+    all.into_iter()
+        .filter_map(|concept| {
+            let coding = &concept["coding"][0];
+            text(&concept["text"]).or(text(&coding["display"])).or(text(&coding["code"])).map(String::from)
+        })
+        .collect()
 }
 
 /// In E.164 if it is a possible number in this country, else as it was written.
@@ -134,8 +147,8 @@ mod tests {
 
     #[test]
     fn names_keep_their_text() {
-        assert_eq!(human_name("Karma  Lama")["text"], "Karma  Lama");
-        assert_eq!(human_name("Wanjiku"), json!({"use": "official", "text": "Wanjiku"}));
+        assert_eq!(human_name("Karma  Lama", false)["text"], "Karma  Lama");
+        assert_eq!(human_name("Wanjiku", true), json!({"use": "official", "text": "Wanjiku"}));
     }
 
     #[test]

@@ -13,7 +13,8 @@ fn everything_that_is_made_is_valid_r4() {
     let (profiles, resources) =
         (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let mappings =
-        Mappings::new(&config::load(None, std::iter::empty()).map_err(|_| ()).expect("defaults").translate);
+        Mappings::new(&config::load(None, std::iter::empty()).map_err(|_| ()).expect("defaults").translate)
+            .expect("mappings");
     let mut made = 0;
     for (name, route, body) in messages() {
         let source = Source { route: &route, body: &body, received: 1_795_467_014_033 };

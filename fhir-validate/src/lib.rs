@@ -1,0 +1,1 @@
+//! Checks FHIR R4 resources against the snapshots of StructureDefinitions.

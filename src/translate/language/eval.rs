@@ -1,0 +1,653 @@
+//! A compiled mapping, applied to one message.
+use super::codec::{Around, plain};
+use super::compile::Compiled;
+use super::path::{Path, Step};
+use super::script::Sandbox;
+use super::tree::{
+    Condition, EntryRule, Object, Origin, Over, Place, ROOTS, Rule, Scope, Script, Source, Test, Tree,
+    is_at_or_below,
+};
+use crate::domain::fhir::full_url;
+use crate::domain::identifier::Identifier;
+use crate::translate::values::{date, is_document_id, text};
+use serde_json::{Map, Value, json};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// What a message gives to a mapping; absent roots are null.
+#[derive(Clone, Copy)]
+pub struct Inputs<'v> {
+    pub roots: [&'v Value; 6],
+}
+
+impl Default for Inputs<'_> {
+    fn default() -> Self {
+        Self { roots: [&Value::Null; 6] }
+    }
+}
+
+impl<'v> Inputs<'v> {
+    pub fn with(mut self, name: &str, value: &'v Value) -> Self {
+        if let Some(index) = ROOTS.iter().position(|root| *root == name) {
+            self.roots[index] = value;
+        }
+        self
+    }
+}
+
+/// Why a message could not be mapped. `message` holds no value of it.
+#[derive(Debug)]
+pub struct Failure {
+    pub origin: Origin,
+    /// The path in the message.
+    pub path: String,
+    /// IssueType code.
+    pub code: &'static str,
+    pub message: String,
+}
+
+/// A resource that was made.
+pub struct Made<'m> {
+    pub rule: &'m EntryRule,
+    pub identifier: Identifier,
+    pub full_url: String,
+    pub resource: Value,
+}
+
+/// From where an element of the output came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traced {
+    /// `Patient.name[0].text`.
+    pub element: String,
+    pub origin: Origin,
+    /// Paths of the message; empty for what is made of nothing in it.
+    pub from: Vec<String>,
+}
+
+#[derive(Default)]
+pub struct Output<'m> {
+    pub entries: Vec<Made<'m>>,
+    /// Fields of the CHT record.
+    pub record: Option<Map<String, Value>>,
+    pub answers: Option<String>,
+    /// Forms of the records that a report answers.
+    pub forms: Vec<String>,
+    pub outcome: Option<String>,
+    pub trace: Vec<Traced>,
+}
+
+type Outcome<T> = Result<T, Box<Failure>>;
+
+pub struct Run<'v> {
+    inputs: Inputs<'v>,
+    around: Around<'v>,
+    sandbox: RefCell<Option<Sandbox>>,
+    urls: RefCell<HashMap<String, String>>,
+    /// Where in the output we are, if that is told.
+    trace: Option<RefCell<(String, Vec<Traced>)>>,
+}
+
+pub fn apply<'m>(mapping: &'m Compiled, inputs: Inputs, around: Around, trace: bool) -> Outcome<Output<'m>> {
+    let run = Run::new(inputs, around, trace);
+    let mut output = Output::default();
+    for rule in &mapping.entries {
+        run.entry(rule, &mut output)?;
+    }
+    if let Some(outcome) = &mapping.outcome {
+        output.forms = run.within("forms", || run.texts(std::slice::from_ref(&outcome.forms), None))?;
+        output.answers = run
+            .within("answers", || run.tree(&outcome.answers, None))?
+            .as_ref()
+            .and_then(text)
+            .map(String::from);
+        output.outcome = run
+            .within("outcome", || run.tree(&outcome.code, None))?
+            .as_ref()
+            .and_then(text)
+            .map(String::from);
+    }
+    if let Some(record) = &mapping.record {
+        let fields = run.within("record", || run.tree(&record.fields, None))?;
+        output.record = Some(match fields {
+            Some(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        });
+    }
+    if let Some(trace) = run.trace {
+        output.trace = trace.into_inner().1;
+    }
+    Ok(output)
+}
+
+/// Whether a mapping serves a message. A path of another kind than it says is as if absent.
+pub fn holds(condition: &Condition, inputs: Inputs, around: Around) -> Outcome<bool> {
+    Run::new(inputs, around, false).condition(condition, None)
+}
+
+impl<'v> Run<'v> {
+    pub fn new(inputs: Inputs<'v>, around: Around<'v>, trace: bool) -> Self {
+        Self {
+            inputs,
+            around,
+            sandbox: RefCell::default(),
+            urls: RefCell::default(),
+            trace: trace.then(RefCell::default),
+        }
+    }
+
+    fn entry<'m>(&self, rule: &'m EntryRule, output: &mut Output<'m>) -> Outcome<()> {
+        let known = output.entries.iter().any(|made| made.rule.name == rule.name);
+        if known && rule.over.is_none() {
+            return Ok(());
+        }
+        let mut make = |scope: Option<&Scope>| -> Outcome<()> {
+            if let Some(when) = &rule.when
+                && !self.condition(when, scope)?
+            {
+                return Ok(());
+            }
+            let kind = resource_type(&rule.resource).unwrap_or("Resource");
+            let Some(resource) = self.within(kind, || self.tree(&rule.resource, scope))? else {
+                return Ok(());
+            };
+            let Some(identifier) = first_identifier(&resource) else {
+                return Err(Box::new(Failure {
+                    origin: rule.origin.clone(),
+                    path: identifier_path(rule).unwrap_or_else(|| "doc".into()),
+                    code: "required",
+                    message: "missing or empty: without an identifier the resource could not be found again"
+                        .into(),
+                }));
+            };
+            let full_url = full_url(resource["resourceType"].as_str().unwrap_or_default(), &identifier);
+            self.urls.borrow_mut().entry(rule.name.clone()).or_insert_with(|| full_url.clone());
+            output.entries.push(Made { rule, identifier, full_url, resource });
+            Ok(())
+        };
+        match &rule.over {
+            None => make(None),
+            Some(over) => self.each(over, None, &rule.origin, &mut |scope| make(Some(scope))),
+        }
+    }
+
+    /// Runs `work` with `step` added to where we are.
+    fn within<T>(&self, step: &str, work: impl FnOnce() -> T) -> T {
+        let Some(trace) = &self.trace else { return work() };
+        let length = trace.borrow().0.len();
+        {
+            let path = &mut trace.borrow_mut().0;
+            if !path.is_empty() && !step.starts_with('[') {
+                path.push('.');
+            }
+            path.push_str(step);
+        }
+        let result = work();
+        trace.borrow_mut().0.truncate(length);
+        result
+    }
+
+    fn tree(&self, tree: &Tree, scope: Option<&Scope>) -> Outcome<Option<Value>> {
+        match tree {
+            Tree::Literal(Value::Null) => Ok(None),
+            Tree::Literal(value) => Ok(Some(value.clone())),
+            Tree::Object(object) => self.object(object, scope),
+            Tree::List(items) => self.list(items, scope),
+            Tree::Rule(rule) => self.rule(rule, scope),
+        }
+    }
+
+    /// Nothing, if it has rules and none of them gives anything.
+    fn object(&self, object: &Object, scope: Option<&Scope>) -> Outcome<Option<Value>> {
+        let mut made = Map::new();
+        let (mut ruled, mut answered) = (false, false);
+        for (key, tree) in &object.fields {
+            let literal = tree.is_literal();
+            let value = match &self.trace {
+                None => self.tree(tree, scope)?,
+                Some(_) => self.within(key, || self.tree(tree, scope))?,
+            };
+            ruled |= !literal;
+            if let Some(value) = value {
+                answered |= !literal;
+                made.insert(key.clone(), value);
+            }
+        }
+        Ok((!made.is_empty() && (answered || !ruled)).then_some(Value::Object(made)))
+    }
+
+    fn list(&self, items: &[Tree], scope: Option<&Scope>) -> Outcome<Option<Value>> {
+        let mut made = Vec::new();
+        for tree in items {
+            let step = self.trace.as_ref().map(|_| format!("[{}]", made.len())).unwrap_or_default();
+            let value = self.within(&step, || self.tree(tree, scope))?;
+            match (tree, value) {
+                (Tree::Rule(rule), Some(Value::Array(several)))
+                    if matches!(rule.source, Source::Each { .. }) =>
+                {
+                    made.extend(several);
+                }
+                (_, Some(value)) => made.push(value),
+                (_, None) => {}
+            }
+        }
+        Ok((!made.is_empty()).then_some(Value::Array(made)))
+    }
+
+    fn rule(&self, rule: &Rule, scope: Option<&Scope>) -> Outcome<Option<Value>> {
+        let applies = match &rule.when {
+            Some(when) => self.condition(when, scope)?,
+            None => true,
+        };
+        let (value, from) = match &rule.source {
+            Source::If { then, otherwise } => {
+                let chosen = if applies { then } else { otherwise };
+                let value = chosen.as_ref().map(|tree| self.tree(tree, scope)).transpose()?.flatten();
+                return self.ended(rule, value, &[]);
+            }
+            _ if !applies => return Ok(None),
+            Source::Paths(places) => match self.first(rule, places, scope)? {
+                Some((value, place)) => (Some(value), vec![place]),
+                None => (None, places.iter().collect()),
+            },
+            Source::Expr(script) => (self.script(script, scope)?, Vec::new()),
+            Source::Reference(name) => (self.urls.borrow().get(name).map(|url| json!(url)), Vec::new()),
+            Source::Each { over, body } => {
+                let mut made = Vec::new();
+                self.each(over, scope, &rule.origin, &mut |scope| {
+                    made.extend(self.tree(body, Some(scope))?);
+                    Ok(())
+                })?;
+                ((!made.is_empty()).then_some(Value::Array(made)), vec![over.place()])
+            }
+            Source::Join { parts, with } => {
+                let texts = self.texts(parts, scope)?;
+                ((!texts.is_empty()).then(|| json!(texts.join(with))), Vec::new())
+            }
+            Source::Derive(parts) => {
+                let texts = self.texts(parts, scope)?;
+                let all = (texts.len() == parts.len()).then(|| texts.join("\u{1f}"));
+                (
+                    all.map(|all| json!(Uuid::new_v5(&Uuid::NAMESPACE_URL, all.as_bytes()).to_string())),
+                    Vec::new(),
+                )
+            }
+            Source::Index { depth } => {
+                let mut here = scope;
+                while let Some(scope) = here.filter(|scope| scope.depth != *depth) {
+                    here = scope.up;
+                }
+                (here.map(|scope| json!(scope.index)), Vec::new())
+            }
+            Source::ByAge { years, months, on } => {
+                (self.by_age(years.as_ref(), months.as_ref(), on, scope), vec![on])
+            }
+            Source::Rest { place, except, read } => {
+                let read = read.get().map(Vec::as_slice).unwrap_or_default();
+                (self.rest(place, except, read, scope), vec![place])
+            }
+            Source::Inline(tree) => (self.tree(tree, scope)?, Vec::new()),
+        };
+        let value = match value {
+            Some(value) => self.written(rule, value, &from)?,
+            None => None,
+        };
+        self.ended(rule, value, &from)
+    }
+
+    /// The default, the error of what is required, and the trace.
+    fn ended(&self, rule: &Rule, value: Option<Value>, from: &[&Place]) -> Outcome<Option<Value>> {
+        let value = value.or_else(|| rule.default.clone());
+        if value.is_none() && rule.required {
+            return Err(failure(rule, from, "required", "missing or empty".into()));
+        }
+        if let (Some(trace), Some(_)) = (&self.trace, &value)
+            && !matches!(rule.source, Source::If { .. } | Source::Each { .. } | Source::Inline(_))
+        {
+            let from = match &rule.source {
+                Source::Expr(script) => script.names.iter().map(|(name, _)| name.clone()).collect(),
+                _ => from.iter().map(|place| place.path.to_string()).collect(),
+            };
+            let mut trace = trace.borrow_mut();
+            let element = trace.0.clone();
+            trace.1.push(Traced { element, origin: rule.origin.clone(), from });
+        }
+        Ok(value)
+    }
+
+    /// The first path that is answered. Without a codec it must be one value.
+    fn first<'r, 's>(
+        &self,
+        rule: &Rule,
+        places: &'r [Place],
+        scope: Option<&'s Scope<'s>>,
+    ) -> Outcome<Option<(Value, &'r Place)>> {
+        for place in places {
+            let read = place.read(&self.inputs.roots, scope).map_err(|other| {
+                failure(rule, &[place], "structure", format!("expected {} on the way", other.expected))
+            })?;
+            let Some(value) = read else { continue };
+            let taken = match rule.codecs.first() {
+                Some(codec) => codec.out(value, &self.around),
+                None => plain(value).map(|value| {
+                    value.map(|value| match value {
+                        Value::String(written) => json!(written.trim()),
+                        other => other.clone(),
+                    })
+                }),
+            };
+            match taken {
+                Ok(Some(value)) => return Ok(Some((value, place))),
+                Ok(None) => {}
+                Err(expected) => return Err(failure(rule, &[place], "value", expected.into())),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Through the codecs and the table.
+    fn written(&self, rule: &Rule, value: Value, from: &[&Place]) -> Outcome<Option<Value>> {
+        let mut value = value;
+        let done = usize::from(matches!(rule.source, Source::Paths(_)));
+        for codec in rule.codecs.iter().skip(done) {
+            match codec.out(&value, &self.around) {
+                Ok(Some(next)) => value = next,
+                Ok(None) => return Ok(None),
+                Err(expected) => return Err(failure(rule, from, "value", expected.into())),
+            }
+        }
+        let Some((table, give)) = &rule.table else { return Ok(Some(value)) };
+        let code = match &value {
+            Value::String(code) => code.clone(),
+            other => other.to_string(),
+        };
+        table.out(&code, *give).map_err(|_| {
+            failure(rule, from, "code-invalid", format!("its code is not in the table {}", table.name))
+        })
+    }
+
+    fn each(
+        &self,
+        over: &Over,
+        scope: Option<&Scope>,
+        origin: &Origin,
+        work: &mut dyn FnMut(&Scope) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let place = over.place();
+        let wrong = |expected: &str| {
+            Box::new(Failure {
+                origin: origin.clone(),
+                path: place.path.to_string(),
+                code: "structure",
+                message: format!("expected {expected}"),
+            })
+        };
+        let found = place.read(&self.inputs.roots, scope).map_err(|other| wrong(other.expected))?;
+        let Some(found) = found else { return Ok(()) };
+        let depth = over.depth();
+        let mut next = 0;
+        let mut on = |item: &Value| {
+            let index = next;
+            next += 1;
+            work(&Scope { up: scope, depth, index, item })
+        };
+        match over {
+            Over::Items { .. } => match found {
+                Value::Array(items) => items.iter().try_for_each(on),
+                Value::Null => Ok(()),
+                Value::String(written) if written.trim().is_empty() => Ok(()),
+                _ => Err(wrong("a list")),
+            },
+            Over::Split { by, .. } => match found {
+                Value::Null => Ok(()),
+                Value::String(written) => {
+                    let words: Vec<&str> = written.split(by.as_str()).map(str::trim).collect();
+                    words.into_iter().filter(|word| !word.is_empty()).try_for_each(|word| on(&json!(word)))
+                }
+                _ => Err(wrong("one text")),
+            },
+            Over::Leaves { except, .. } => {
+                let mut leaves = Vec::new();
+                collect(found, String::new(), except, &mut leaves);
+                leaves.iter().try_for_each(|(path, value)| on(&leaf(path, value)))
+            }
+        }
+    }
+
+    fn texts(&self, parts: &[Tree], scope: Option<&Scope>) -> Outcome<Vec<String>> {
+        let mut texts = Vec::new();
+        for part in parts {
+            match self.tree(part, scope)? {
+                Some(Value::String(written)) => texts.push(written),
+                Some(Value::Array(items)) => texts.extend(items.iter().filter_map(text).map(String::from)),
+                Some(other) => texts.push(other.to_string()),
+                None => {}
+            }
+        }
+        Ok(texts)
+    }
+
+    fn by_age(
+        &self,
+        years: Option<&Place>,
+        months: Option<&Place>,
+        on: &Place,
+        scope: Option<&Scope>,
+    ) -> Option<Value> {
+        let read = |place: &Place| place.read(&self.inputs.roots, scope).ok().flatten();
+        let number = |place: Option<&Place>| -> Option<i64> {
+            let value = place.and_then(read)?;
+            value.as_i64().or_else(|| text(value)?.parse().ok())
+        };
+        let day = date(read(on)?)?;
+        let (years, months) = (number(years), number(months));
+        let before = |years: i64, months: i64| {
+            let span = jiff::Span::new().try_years(years).ok()?.try_months(months).ok()?;
+            day.checked_sub(span).ok()
+        };
+        let born = before(years.unwrap_or(0), months.unwrap_or(0))?;
+        match (years, months) {
+            (None, None) => None,
+            (_, None) => Some(json!(format!("{:04}", born.year()))),
+            _ => Some(json!(format!("{:04}-{:02}", born.year(), born.month()))),
+        }
+    }
+
+    /// What no rule reads, a line each.
+    fn rest(&self, place: &Place, except: &[String], read: &[Place], scope: Option<&Scope>) -> Option<Value> {
+        let found = place.read(&self.inputs.roots, scope).ok().flatten()?;
+        let mut leaves = Vec::new();
+        collect(found, String::new(), except, &mut leaves);
+        let own = place.path.steps.as_slice();
+        let is_read = |path: &str| {
+            let steps: Vec<Step> = path
+                .split('.')
+                .filter(|s| s.parse::<usize>().is_err())
+                .map(|s| Step::Key(s.into()))
+                .collect();
+            let whole = Path { steps: own.iter().cloned().chain(steps).collect() };
+            read.iter().any(|other| {
+                other.base == place.base
+                    && other.path.steps.len() > own.len()
+                    && is_at_or_below(&whole.steps, &other.path.steps)
+            })
+        };
+        let lines: Vec<String> = leaves
+            .iter()
+            .filter(|(path, _)| !is_read(path))
+            .map(|(path, value)| match value {
+                Value::String(written) => format!("{path}: {}", written.trim()),
+                other => format!("{path}: {other}"),
+            })
+            .collect();
+        (!lines.is_empty()).then(|| json!(lines.join("\n")))
+    }
+
+    fn script(&self, script: &Script, scope: Option<&Scope>) -> Outcome<Option<Value>> {
+        let fail = |failure: super::script::Failure| {
+            let mut origin = script.origin.clone();
+            if let Some(at) = failure.at.filter(|at| at.line > 1) {
+                origin.at.line += at.line - 1;
+            }
+            let path = script.names.first().map(|(_, place)| place.path.to_string()).unwrap_or_default();
+            Box::new(Failure {
+                origin,
+                path,
+                code: "processing",
+                message: format!("expr: {}", failure.message),
+            })
+        };
+        let mut slot = self.sandbox.borrow_mut();
+        let sandbox = match &mut *slot {
+            Some(sandbox) => sandbox,
+            empty => empty.insert(Sandbox::new().map_err(fail)?),
+        };
+        let arguments: Vec<&Value> = script
+            .names
+            .iter()
+            .map(|(_, place)| place.read(&self.inputs.roots, scope).ok().flatten().unwrap_or(&Value::Null))
+            .collect();
+        sandbox.run(script, &arguments).map_err(fail)
+    }
+
+    pub fn condition(&self, condition: &Condition, scope: Option<&Scope>) -> Outcome<bool> {
+        Ok(match condition {
+            Condition::All(all) => {
+                for one in all {
+                    if !self.condition(one, scope)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            Condition::Any(any) => {
+                for one in any {
+                    if self.condition(one, scope)? {
+                        return Ok(true);
+                    }
+                }
+                false
+            }
+            Condition::Not(one) => !self.condition(one, scope)?,
+            Condition::Test(place, test) => {
+                let value = place.read(&self.inputs.roots, scope).ok().flatten();
+                test.holds(value)
+            }
+            Condition::Expr(script) => {
+                !matches!(self.script(script, scope)?, None | Some(Value::Bool(false) | Value::Null))
+            }
+        })
+    }
+
+    /// A template alone, for `back`.
+    pub fn value(&self, tree: &Tree) -> Outcome<Option<Value>> {
+        self.tree(tree, None)
+    }
+}
+
+impl Test {
+    fn holds(&self, value: Option<&Value>) -> bool {
+        let value = value.unwrap_or(&Value::Null);
+        let is = |wanted: &Value| match (value, wanted) {
+            (Value::String(written), Value::String(wanted)) => written.trim() == wanted,
+            (value, wanted) => value == wanted,
+        };
+        match self {
+            Self::OneOf(wanted) => wanted.iter().any(is),
+            Self::NoneOf(wanted) => !wanted.iter().any(is),
+            Self::Present(wanted) => is_answered(value) == *wanted,
+            Self::HasText(part) => text(value).is_some_and(|written| written.to_lowercase().contains(part)),
+            Self::Uuid(wanted) => text(value).is_some_and(is_document_id) == *wanted,
+            Self::Has(word) => text(value).is_some_and(|all| all.split_whitespace().any(|w| w == word)),
+        }
+    }
+}
+
+pub fn is_answered(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(written) => !written.trim().is_empty(),
+        Value::Array(items) => items.iter().any(is_answered),
+        Value::Object(fields) => fields.values().any(is_answered),
+        _ => true,
+    }
+}
+
+fn failure(rule: &Rule, from: &[&Place], code: &'static str, message: String) -> Box<Failure> {
+    let path = from.first().map(|place| place.path.to_string()).unwrap_or_default();
+    Box::new(Failure { origin: rule.origin.clone(), path, code, message })
+}
+
+/// The first identifier of a resource; QuestionnaireResponse and Bundle have but one.
+pub fn first_identifier(resource: &Value) -> Option<Identifier> {
+    let own = &resource["identifier"];
+    let first = if own.is_array() { &own[0] } else { own };
+    Some(Identifier::new(text(&first["system"])?, text(&first["value"])?))
+}
+
+/// The literal `resourceType` of a template.
+pub fn resource_type(tree: &Tree) -> Option<&str> {
+    match tree {
+        Tree::Object(object) => match &object.fields.iter().find(|(key, _)| key == "resourceType")?.1 {
+            Tree::Literal(Value::String(kind)) => Some(kind),
+            _ => None,
+        },
+        Tree::Rule(rule) => match &rule.source {
+            Source::Inline(tree) => resource_type(tree),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The path of the message from which an entry's identifier is made.
+pub fn identifier_path(rule: &EntryRule) -> Option<String> {
+    let mut rules = Vec::new();
+    match &rule.resource {
+        Tree::Object(object) => {
+            object.fields.iter().find(|(key, _)| key == "identifier")?.1.rules(&mut rules)
+        }
+        tree => {
+            let mut all = Vec::new();
+            tree.rules(&mut all);
+            if let Some(Rule { source: Source::Inline(Tree::Object(object)), .. }) = all.first() {
+                object.fields.iter().find(|(key, _)| key == "identifier")?.1.rules(&mut rules);
+            }
+        }
+    }
+    rules.iter().flat_map(|rule| rule.places()).next().map(|place| place.path.to_string())
+}
+
+fn leaf(path: &str, value: &Value) -> Value {
+    let name = path.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(path);
+    let kind = match value {
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        _ => "text",
+    };
+    json!({"path": path, "name": name, "value": value, "kind": kind})
+}
+
+/// Every answered leaf with its dotted path; `except` are names or dotted paths below the start.
+fn collect(value: &Value, path: String, except: &[String], found: &mut Vec<(String, Value)>) {
+    let below = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                let at = below(key);
+                if !except.contains(&at) {
+                    collect(field, at, except, found);
+                }
+            }
+        }
+        Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(i, item)| collect(item, below(&i.to_string()), except, found));
+        }
+        Value::Null => {}
+        Value::String(written) if written.trim().is_empty() => {}
+        answer => found.push((path, answer.clone())),
+    }
+}

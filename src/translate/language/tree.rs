@@ -1,0 +1,275 @@
+//! A mapping, compiled: what is walked for each message.
+use super::codec::Codec;
+use super::mistake::At;
+use super::path::{OtherKind, Path, Step};
+use super::spec::{Give, WriteSpec};
+use super::table::Table;
+use serde_json::Value;
+use std::sync::{Arc, OnceLock};
+
+/// What a path can begin with. `value` only in `back`.
+pub const ROOTS: &[&str] = &["doc", "body", "resource", "patient", "message", "value"];
+
+/// Where a rule stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    pub file: Arc<str>,
+    pub at: At,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Base {
+    /// Index in [`ROOTS`].
+    Root(usize),
+    /// An item of the `each` at this depth.
+    Item(usize),
+}
+
+/// A path whose beginning is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    pub base: Base,
+    pub path: Path,
+}
+
+/// The items around a rule.
+#[derive(Clone, Copy)]
+pub struct Scope<'v> {
+    pub up: Option<&'v Scope<'v>>,
+    pub depth: usize,
+    pub index: usize,
+    pub item: &'v Value,
+}
+
+impl Place {
+    pub fn start<'v>(&self, roots: &[&'v Value], scope: Option<&'v Scope<'v>>) -> &'v Value {
+        match self.base {
+            Base::Root(index) => roots.get(index).copied().unwrap_or(&Value::Null),
+            Base::Item(depth) => {
+                let mut here = scope;
+                while let Some(scope) = here {
+                    if scope.depth == depth {
+                        return scope.item;
+                    }
+                    here = scope.up;
+                }
+                &Value::Null
+            }
+        }
+    }
+
+    pub fn read<'v>(
+        &self,
+        roots: &[&'v Value],
+        scope: Option<&'v Scope<'v>>,
+    ) -> Result<Option<&'v Value>, OtherKind> {
+        self.path.read(self.start(roots, scope))
+    }
+}
+
+#[derive(Debug)]
+pub enum Tree {
+    Literal(Value),
+    Object(Object),
+    List(Vec<Tree>),
+    Rule(Box<Rule>),
+}
+
+#[derive(Debug)]
+pub struct Object {
+    pub fields: Vec<(String, Tree)>,
+}
+
+#[derive(Debug)]
+pub struct Rule {
+    pub origin: Origin,
+    pub when: Option<Condition>,
+    pub source: Source,
+    pub codecs: Vec<Codec>,
+    pub table: Option<(Arc<Table>, Option<Give>)>,
+    pub default: Option<Value>,
+    pub required: bool,
+    pub back: Back,
+}
+
+#[derive(Debug)]
+pub enum Source {
+    /// The first that is answered.
+    Paths(Vec<Place>),
+    Expr(Script),
+    /// The full URL of the entry of this name.
+    Reference(String),
+    Each {
+        over: Over,
+        body: Tree,
+    },
+    If {
+        then: Option<Tree>,
+        otherwise: Option<Tree>,
+    },
+    Join {
+        parts: Vec<Tree>,
+        with: String,
+    },
+    Derive(Vec<Tree>),
+    Index {
+        depth: usize,
+    },
+    ByAge {
+        years: Option<Place>,
+        months: Option<Place>,
+        on: Place,
+    },
+    Rest {
+        place: Place,
+        except: Vec<String>,
+        read: Arc<OnceLock<Vec<Place>>>,
+    },
+    /// Another mapping's entry.
+    Inline(Tree),
+}
+
+/// What is repeated.
+#[derive(Debug)]
+pub enum Over {
+    Items { place: Place, depth: usize },
+    Split { place: Place, by: String, depth: usize },
+    Leaves { place: Place, except: Vec<String>, depth: usize },
+}
+
+impl Over {
+    pub fn place(&self) -> &Place {
+        match self {
+            Self::Items { place, .. } | Self::Split { place, .. } | Self::Leaves { place, .. } => place,
+        }
+    }
+
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::Items { depth, .. } | Self::Split { depth, .. } | Self::Leaves { depth, .. } => *depth,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum Back {
+    /// The rule itself is read backwards.
+    Itself,
+    Never,
+    To(Vec<(Place, Tree)>),
+}
+
+#[derive(Debug)]
+pub enum Condition {
+    All(Vec<Condition>),
+    Any(Vec<Condition>),
+    Not(Box<Condition>),
+    Test(Place, Test),
+    Expr(Script),
+}
+
+#[derive(Debug)]
+pub enum Test {
+    OneOf(Vec<Value>),
+    NoneOf(Vec<Value>),
+    Present(bool),
+    /// One word of a multi-select.
+    Has(String),
+    /// A part of the text; capitals don't count.
+    HasText(String),
+    /// It looks like the id of a CHT document.
+    Uuid(bool),
+}
+
+/// JavaScript over the roots and items that it names.
+#[derive(Debug)]
+pub struct Script {
+    pub origin: Origin,
+    pub code: String,
+    pub names: Vec<(String, Place)>,
+}
+
+/// What makes one resource, or one for each item.
+#[derive(Debug)]
+pub struct EntryRule {
+    pub name: String,
+    pub origin: Origin,
+    pub when: Option<Condition>,
+    pub over: Option<Over>,
+    pub write: WriteSpec,
+    pub keep: Vec<String>,
+    pub profile: Option<String>,
+    pub resource: Tree,
+}
+
+impl Tree {
+    /// Every rule in it, outermost first.
+    pub fn rules<'t>(&'t self, found: &mut Vec<&'t Rule>) {
+        match self {
+            Self::Literal(_) => {}
+            Self::Object(object) => object.fields.iter().for_each(|(_, tree)| tree.rules(found)),
+            Self::List(items) => items.iter().for_each(|tree| tree.rules(found)),
+            Self::Rule(rule) => {
+                found.push(rule);
+                match &rule.source {
+                    Source::Each { body, .. } | Source::Inline(body) => body.rules(found),
+                    Source::If { then, otherwise } => {
+                        then.iter().chain(otherwise).for_each(|tree| tree.rules(found));
+                    }
+                    Source::Join { parts, .. } | Source::Derive(parts) => {
+                        parts.iter().for_each(|tree| tree.rules(found));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    pub fn is_literal(&self) -> bool {
+        match self {
+            Self::Literal(_) => true,
+            Self::Object(object) => object.fields.iter().all(|(_, tree)| tree.is_literal()),
+            Self::List(items) => items.iter().all(Tree::is_literal),
+            Self::Rule(_) => false,
+        }
+    }
+}
+
+impl Rule {
+    /// Every path that it reads itself.
+    pub fn places(&self) -> Vec<&Place> {
+        let mut found = Vec::new();
+        match &self.source {
+            Source::Paths(places) => found.extend(places),
+            Source::Each { over, .. } => found.push(over.place()),
+            Source::ByAge { years, months, on } => found.extend(years.iter().chain(months).chain([on])),
+            _ => {}
+        }
+        found
+    }
+}
+
+impl Condition {
+    pub fn places<'c>(&'c self, found: &mut Vec<&'c Place>) {
+        match self {
+            Self::All(all) | Self::Any(all) => all.iter().for_each(|one| one.places(found)),
+            Self::Not(one) => one.places(found),
+            Self::Test(place, _) => found.push(place),
+            Self::Expr(_) => {}
+        }
+    }
+}
+
+/// Whether `path` is this one or below it; indices of lists don't count.
+pub fn is_at_or_below(path: &[Step], above: &[Step]) -> bool {
+    let keys = |steps: &[Step]| -> Vec<String> {
+        steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Key(key) => Some(key.clone()),
+                _ => None,
+            })
+            .collect()
+    };
+    keys(path).starts_with(&keys(above))
+}
