@@ -1,49 +1,127 @@
 //! `check`: everything that can be verified without running.
 use crate::config;
 use crate::translate::Mappings;
+use crate::translate::proof::survival::{Field, Survives};
+use crate::translate::proof::{self, Report};
+use clap::Args;
 use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) fn run(file: Option<&Path>) -> ExitCode {
+#[derive(Args)]
+pub(super) struct Options {
+    /// Print each field of each mapping (or of the one named), and whether it survives the way there
+    /// and back.
+    #[arg(long, num_args = 0..=1, default_missing_value = "")]
+    fields: Option<String>,
+    /// Only mistakes and warnings.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(super) fn run(file: Option<&Path>, options: &Options) -> ExitCode {
     let mut mistakes: Vec<String> = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
+    let mut said: Vec<String> = Vec::new();
     match config::load(file, std::env::vars()) {
         Err(errors) => mistakes.extend(errors.iter().map(ToString::to_string)),
         Ok(settings) => {
-            for warning in config::warnings(&settings) {
-                eprintln!("warning: {warning}");
-            }
-            let names = match Mappings::new(&settings.translate) {
-                Ok(mappings) => mappings.all_names(),
-                Err(found) => {
-                    mistakes.extend(found.iter().map(ToString::to_string));
-                    Vec::new()
+            warnings.extend(config::warnings(&settings).iter().map(ToString::to_string));
+            said.push("configuration: read".into());
+            match Mappings::new(&settings.translate) {
+                Err(found) => mistakes.extend(proof::told(&found)),
+                Ok(mappings) => {
+                    let report = proof::prove(&mappings);
+                    said.extend(summary(&mappings, &report, options));
+                    mistakes.extend(report.mistakes);
+                    warnings.extend(report.warnings);
+                    let names = mappings.all_names();
+                    let to = settings.delivery.to.keys();
+                    for name in to.filter(|name| *name != "default" && !names.contains(name)) {
+                        let known = names.join(", ");
+                        mistakes.push(format!(
+                            "delivery.to.{name}: there is no mapping of this name; there are: {known}"
+                        ));
+                    }
                 }
-            };
-            for name in settings.delivery.to.keys().filter(|name| *name != "default" && !names.contains(name))
-            {
-                mistakes.push(format!(
-                    "delivery.to.{name}: there is no mapping of this name; there are: {}",
-                    names.join(", ")
-                ));
             }
-            println!("configuration: fine; mappings: {}", names.join(", "));
         }
     }
     let profiles = Path::new("fhir-profiles");
     if profiles.is_dir() {
-        mistakes.extend(profile_mistakes(profiles));
+        let (count, found) = profile_mistakes(profiles);
+        said.push(format!("profiles: {count} read"));
+        mistakes.extend(found);
     }
-    for mistake in &mistakes {
-        eprintln!("{mistake}");
+    if !options.quiet {
+        said.iter().for_each(|line| println!("{line}"));
     }
-    if mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+    match mistakes.len() {
+        0 => {
+            if !options.quiet {
+                println!("all of it holds; {} warning(s)", warnings.len());
+            }
+            ExitCode::SUCCESS
+        }
+        count => {
+            eprintln!("{count} mistake(s), {} warning(s)", warnings.len());
+            ExitCode::FAILURE
+        }
+    }
 }
 
-/// Every profile file is JSON and a conformance resource with a url.
-fn profile_mistakes(folder: &Path) -> Vec<String> {
+/// A paragraph a mapping.
+fn summary(mappings: &Mappings, report: &Report, options: &Options) -> Vec<String> {
+    let set = mappings.set();
+    let mut lines = Vec::new();
+    for (name, fields) in &report.fields {
+        let origin = if set.own.contains(name) { "yours" } else { "built in" };
+        let title = set.get(name).map(|mapping| mapping.title.as_str()).unwrap_or_default();
+        lines.push(format!("\n{name} ({origin}, {}): {title}", set.version(name)));
+        let full = options.fields.as_ref().is_some_and(|wanted| wanted.is_empty() || wanted == name);
+        if let Some(why) = set.get(name).and_then(|mapping| mapping.one_way.as_ref()) {
+            lines.push(format!("  is not read backwards: {why}"));
+        }
+        lines.extend(survival(fields, full));
+    }
+    lines.push(format!("\nmappings: {}; cases: {}", report.fields.len(), report.cases));
+    lines
+}
+
+fn survival(fields: &[Field], full: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (of_source, way) in [(true, "there and back"), (false, "back and there")] {
+        let fields: Vec<&Field> = fields.iter().filter(|field| field.of_source == of_source).collect();
+        let kept: Vec<&str> =
+            fields.iter().filter(|f| f.survives == Survives::Yes).map(|f| f.path.as_str()).collect();
+        match full {
+            true => lines.extend(kept.iter().map(|path| format!("  {way}  {path}: survives"))),
+            false if kept.is_empty() => {}
+            // Elements of FHIR are many; `--fields` names them.
+            false if !of_source => {
+                lines.push(format!("  {way}, {} of {} elements survive", kept.len(), fields.len()))
+            }
+            false => lines.push(format!("  {way}, {} survive: {}", kept.len(), kept.join(", "))),
+        }
+        for field in fields {
+            let path = &field.path;
+            match &field.survives {
+                Survives::Yes => {}
+                Survives::Partly(why) => lines.push(format!("  {way}  {path}: survives in {why}")),
+                Survives::No(why) => lines.push(format!("  {way}  {path}: does not survive: {why}")),
+                Survives::Unseen => lines.push(format!("  {way}  {path}: no case has it")),
+            }
+        }
+    }
+    lines
+}
+
+/// Every profile file is JSON and a conformance resource.
+fn profile_mistakes(folder: &Path) -> (usize, Vec<String>) {
     let Ok(files) = std::fs::read_dir(folder) else {
-        return vec![format!("{}: cannot be read", folder.display())];
+        return (0, vec![format!("{}: cannot be read", folder.display())]);
     };
     let mut mistakes = Vec::new();
     let mut seen = 0;
@@ -62,6 +140,5 @@ fn profile_mistakes(folder: &Path) -> Vec<String> {
             Ok(_) => {}
         }
     }
-    println!("profiles: {seen} read");
-    mistakes
+    (seen, mistakes)
 }

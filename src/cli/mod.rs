@@ -30,7 +30,7 @@ enum Command {
     /// Print what a CHT push or a FHIR body becomes. Sends nothing.
     Translate(translate::Options),
     /// Verify the configuration, the mappings and the profiles.
-    Check,
+    Check(check::Options),
     /// Find, explain and rerun what did not arrive.
     #[command(subcommand)]
     Transactions(transactions::Command),
@@ -44,7 +44,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::HashSecret => secret::run(),
-        Command::Check => check::run(cli.config.as_deref()),
+        Command::Check(options) => check::run(cli.config.as_deref(), &options),
         Command::Sandbox(options) => with_runtime(crate::sandbox::run(options)),
         command => match settings(cli.config.as_deref()) {
             Err(code) => code,
@@ -53,7 +53,7 @@ pub fn run() -> ExitCode {
                 Command::Translate(options) => translate::run(&settings, &options),
                 Command::Transactions(command) => with_runtime(transactions::run(settings, command)),
                 Command::Health => with_runtime(serve::health(settings)),
-                Command::HashSecret | Command::Check | Command::Sandbox(_) => ExitCode::SUCCESS,
+                Command::HashSecret | Command::Check(_) | Command::Sandbox(_) => ExitCode::SUCCESS,
             },
         },
     }

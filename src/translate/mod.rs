@@ -7,6 +7,7 @@ mod inbound;
 pub mod language;
 mod meaning;
 mod preview;
+pub mod proof;
 mod referral_update;
 mod set;
 mod shape;
@@ -26,8 +27,8 @@ use inbound::{Around, Door};
 use language::codec;
 use language::compile::Compiled;
 use language::eval::{self, Inputs, Output, Traced};
-use language::mistake::Mistake;
-use serde_json::{Value, json};
+use language::mistake::{Mistake, nearest};
+use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -50,6 +51,22 @@ pub struct Translated {
     /// The mapping that claimed the message; for a Bundle, those of its parts, joined by `+`.
     pub mapping: String,
     pub parts: Vec<Part>,
+    /// The version (hash) of each mapping, in the same order; empty for what is done in Rust.
+    pub versions: Vec<String>,
+}
+
+impl Translated {
+    /// `referral@1f0c3ab2d4e5`: which version of which mapping made it.
+    pub fn label(&self) -> String {
+        let names = self
+            .mapping
+            .split('+')
+            .zip(self.versions.iter().map(String::as_str).chain(std::iter::repeat("")));
+        let labels: Vec<String> = names
+            .map(|(name, version)| if version.is_empty() { name.into() } else { format!("{name}@{version}") })
+            .collect();
+        labels.join("+")
+    }
 }
 
 /// Why a message cannot be translated, in words for whoever sent or mapped it.
@@ -123,13 +140,9 @@ impl Mappings {
             return Err(Refusal { path: String::new(), code: "structure", message });
         }
         let set = self.set();
-        let mut work = Translation {
-            settings: &self.settings,
-            set: &set,
-            source,
-            wanted: mapping,
-            trace: trace.then(Vec::new),
-        };
+        let mut work = Translation::of(&self.settings, &set, source);
+        work.wanted = mapping;
+        work.trace = trace.then(Vec::new);
         let translated = match source.route {
             Route::ChtPush(name) => work.document(mapping.or(name.as_deref())),
             _ if mapping.is_some_and(|name| set.get(name).is_some_and(|m| m.record.is_none())) => {
@@ -148,6 +161,7 @@ impl Mappings {
                 work.resource(source.body, None, &around).map(|(mapping, meaning)| Translated {
                     mapping,
                     parts: vec![Part { entry: None, meaning }],
+                    versions: Vec::new(),
                 })
             }
         }?;
@@ -156,8 +170,75 @@ impl Mappings {
         {
             return Err(work.unknown(wanted));
         }
+        let mut translated = translated;
+        translated.versions =
+            translated.mapping.split('+').map(|name| set.version(name).to_string()).collect();
         gate(&translated)?;
         Ok((translated, work.trace.unwrap_or_default()))
+    }
+
+    /// The source's documents of what a mapping made, by root, as far as they can be read backwards.
+    pub fn back(&self, mapping: &str, made: &Value, received: i64) -> Result<Map<String, Value>, Refusal> {
+        let set = self.set();
+        let Some(mapping) = set.get(mapping) else {
+            let message = format!("there is no mapping {mapping}; {}", nearest(mapping, set.names()));
+            return Err(Refusal { path: String::new(), code: "not-found", message });
+        };
+        Ok(language::back::read(mapping, made, &self.settings.default_country, received))
+    }
+
+    /// The mappings that serve a message.
+    pub fn claims(&self, source: &Source) -> Result<Vec<String>, Refusal> {
+        let set = self.set();
+        let mut all = Vec::new();
+        for documents in self.documents(source) {
+            let inputs = proof::roots(&documents);
+            let claims = set.claims(inputs, &self.settings.default_country, source.received)?;
+            all.extend(claims.iter().map(|mapping| mapping.name.clone()));
+        }
+        Ok(all)
+    }
+
+    /// What a message gives to its mappings, by root; a Bundle's requests and news one by one.
+    pub fn documents(&self, source: &Source) -> Vec<Map<String, Value>> {
+        let set = self.set();
+        let work = Translation::of(&self.settings, &set, source);
+        let owned = |all: &[(&str, &Value)]| {
+            all.iter().map(|(root, value)| (root.to_string(), (*value).clone())).collect::<Map<_, _>>()
+        };
+        let of_resource = |resource: &Value, around: &Around| {
+            let door = if *source.route == Route::ServiceRequest { Door::DropIn } else { Door::Fhir };
+            let message = match referral_update::referral_of(resource) {
+                Some(referral) => {
+                    work.news_of(&referral_update::referral_update(resource, referral, around).ok()?)
+                }
+                None if resource["resourceType"] == "Task" && is_beside_its_request(resource, around) => {
+                    return None;
+                }
+                None => work.message_of(&inbound::request(resource, around, door).ok()?, door),
+            };
+            let patient = inbound::patient_of(resource, around).unwrap_or(&Value::Null);
+            Some(owned(&[("resource", resource), ("patient", patient), ("message", &message)]))
+        };
+        match source.route {
+            Route::Fhir(_) | Route::Poll(_) | Route::ServiceRequest => {
+                let around = around_of(source.body);
+                let alone = [source.body];
+                let all: Vec<&Value> = match around.0.is_empty() {
+                    true => alone.to_vec(),
+                    false => around.0.iter().map(|(_, resource)| *resource).collect(),
+                };
+                let requests = all.into_iter().filter(|resource| {
+                    *source.route == Route::ServiceRequest
+                        || matches!(resource["resourceType"].as_str(), Some("ServiceRequest" | "Task"))
+                });
+                requests.filter_map(|resource| of_resource(resource, &around)).collect()
+            }
+            _ => {
+                let body = source.body;
+                vec![owned(&[("doc", &body["doc"]), ("body", body), ("message", &work.push())])]
+            }
+        }
     }
 
     /// What `translate` prints: one FHIR resource or Bundle, or one CHT record.
@@ -181,10 +262,38 @@ struct Translation<'a> {
 }
 
 impl<'a> Translation<'a> {
+    fn of(settings: &'a config::Translate, set: &'a Set, source: &'a Source<'a>) -> Self {
+        Self { settings, set, source, wanted: None, trace: None }
+    }
+
+    /// `message` of a CHT push.
+    fn push(&self) -> Value {
+        json!({"route": served(self.source.route), "kind": "push", "received": self.source.received})
+    }
+
+    /// `message` of a request.
+    fn message_of(&self, request: &inbound::Request, door: Door) -> Value {
+        let kind = if door == Door::DropIn { "interop-request" } else { "request" };
+        json!({"route": served(self.source.route), "kind": kind, "received": self.source.received,
+            "state": request.state.task_status(),
+            "identifier": {"system": request.identifier.system, "value": request.identifier.value}})
+    }
+
+    /// `message` of news of a referral.
+    fn news_of(&self, news: &referral_update::News) -> Value {
+        let mut message = json!({"route": served(self.source.route), "kind": "news",
+            "received": self.source.received, "state": news.state.task_status(),
+            "identifier": {"system": news.referral.system, "value": news.referral.value}});
+        if !news.said.is_empty() {
+            message["said"] = news.said.join("\n").into();
+        }
+        message
+    }
+
     /// A CHT document, or a body with a route of its own.
     fn document(&mut self, mapping: Option<&str>) -> Result<Translated, Refusal> {
-        let (body, received) = (self.source.body, self.source.received);
-        let message = json!({"route": served(self.source.route), "kind": "push", "received": received});
+        let body = self.source.body;
+        let message = self.push();
         let inputs = Inputs::default().with("doc", &body["doc"]).with("body", body).with("message", &message);
         let set: &'a Set = self.set;
         let mapping = match mapping {
@@ -199,7 +308,11 @@ impl<'a> Translation<'a> {
         }
         let output = self.apply(mapping, inputs)?;
         let meaning = meaning::of_resources(mapping, output)?;
-        Ok(Translated { mapping: mapping.name.clone(), parts: vec![Part { entry: None, meaning }] })
+        Ok(Translated {
+            mapping: mapping.name.clone(),
+            parts: vec![Part { entry: None, meaning }],
+            versions: Vec::new(),
+        })
     }
 
     /// The one mapping that serves a message. Two are a mistake in the configuration.
@@ -252,7 +365,7 @@ impl<'a> Translation<'a> {
         let mut resource = self.source.body.clone();
         resource["resourceType"] = "ServiceRequest".into();
         let (mapping, meaning) = self.follow_up(&resource, &Around(Vec::new()), Door::DropIn)?;
-        Ok(Translated { mapping, parts: vec![Part { entry: None, meaning }] })
+        Ok(Translated { mapping, parts: vec![Part { entry: None, meaning }], versions: Vec::new() })
     }
 
     fn follow_up(
@@ -262,10 +375,7 @@ impl<'a> Translation<'a> {
         door: Door,
     ) -> Result<(String, Meaning), Refusal> {
         let request = inbound::request(resource, around, door)?;
-        let kind = if door == Door::DropIn { "interop-request" } else { "request" };
-        let message = json!({"route": served(self.source.route), "kind": kind,
-            "received": self.source.received, "state": request.state.task_status(),
-            "identifier": {"system": request.identifier.system, "value": request.identifier.value}});
+        let message = self.message_of(&request, door);
         let patient = inbound::patient_of(resource, around).unwrap_or(&Value::Null);
         let inputs =
             Inputs::default().with("resource", resource).with("patient", patient).with("message", &message);
@@ -280,12 +390,7 @@ impl<'a> Translation<'a> {
         around: &Around,
     ) -> Result<(String, Meaning), Refusal> {
         let update = referral_update::referral_update(resource, referral, around)?;
-        let mut message = json!({"route": served(self.source.route), "kind": "news",
-            "received": self.source.received, "state": update.state.task_status(),
-            "identifier": {"system": update.referral.system, "value": update.referral.value}});
-        if !update.said.is_empty() {
-            message["said"] = update.said.join("\n").into();
-        }
+        let message = self.news_of(&update);
         let inputs = Inputs::default().with("resource", resource).with("message", &message);
         let (mapping, record) = self.record(inputs)?;
         Ok((mapping, Meaning::ReferralUpdate(update.with(record))))
@@ -315,9 +420,7 @@ impl<'a> Translation<'a> {
     /// Each entry a part. Who and where come first, then Tasks, which say most of an outcome.
     fn bundle(&mut self) -> Result<Translated, Refusal> {
         let entries: Vec<&Value> = self.source.body["entry"].as_array().into_iter().flatten().collect();
-        let around = Around(
-            entries.iter().map(|e| (e["fullUrl"].as_str().unwrap_or_default(), &e["resource"])).collect(),
-        );
+        let around = around_of(self.source.body);
         let mut order: Vec<usize> = (0..entries.len()).collect();
         order.sort_by_key(|i| match entries[*i]["resource"]["resourceType"].as_str().unwrap_or_default() {
             "Patient" | "Organization" | "Endpoint" | "Practitioner" | "PractitionerRole" | "Location" => 0,
@@ -339,25 +442,24 @@ impl<'a> Translation<'a> {
             parts.push(Part { entry: Some(i), meaning });
         }
         join_stored(&mut parts);
-        Ok(Translated { mapping: names.join("+"), parts })
+        Ok(Translated { mapping: names.join("+"), parts, versions: Vec::new() })
     }
 
     fn unknown(&self, name: &str) -> Refusal {
         let known = self.set.names().chain(BUILT_IN.iter().copied());
-        let message =
-            format!("there is no mapping {name} for this; {}", language::mistake::nearest(name, known));
+        let message = format!("there is no mapping {name} for this; {}", nearest(name, known));
         Refusal { path: String::new(), code: "not-found", message }
     }
 }
 
 fn one(mapping: &str, draft: Draft) -> Result<Translated, Refusal> {
     let part = Part { entry: None, meaning: Meaning::Resources(draft) };
-    Ok(Translated { mapping: mapping.into(), parts: vec![part] })
+    Ok(Translated { mapping: mapping.into(), parts: vec![part], versions: Vec::new() })
 }
 
 fn ignored(why: &str) -> Result<Translated, Refusal> {
     let part = Part { entry: None, meaning: Meaning::Ignored(why.into()) };
-    Ok(Translated { mapping: String::new(), parts: vec![part] })
+    Ok(Translated { mapping: String::new(), parts: vec![part], versions: Vec::new() })
 }
 
 /// The route as `when` knows it: without the name that a caller chose.
@@ -377,6 +479,12 @@ fn unclaimed(doc: &Value) -> &'static str {
         Value::Object(_) => "no mapping claims a document of this type",
         _ => "no mapping claims it: there is no document in `doc`",
     }
+}
+
+/// The entries of a Bundle; none of what is no Bundle.
+fn around_of(body: &Value) -> Around<'_> {
+    let entries = body["entry"].as_array().into_iter().flatten();
+    Around(entries.map(|e| (e["fullUrl"].as_str().unwrap_or_default(), &e["resource"])).collect())
 }
 
 /// A Task whose focus is a ServiceRequest of the same Bundle is one request with it.

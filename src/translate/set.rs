@@ -4,6 +4,7 @@ use super::language::compile::{All, Compiled, compile, read};
 use super::language::eval::{Inputs, holds};
 use super::language::mistake::Mistake;
 use super::language::table::Files;
+use super::language::tree::Origin;
 use super::{Refusal, refusal_of};
 use include_dir::{Dir, include_dir};
 use serde_json::Value;
@@ -20,6 +21,9 @@ pub struct Set {
     versions: BTreeMap<String, String>,
     /// Names of those that a folder brought.
     pub own: Vec<String>,
+    folder: Option<PathBuf>,
+    /// Text by file as shown, for errors.
+    texts: BTreeMap<String, String>,
 }
 
 /// A file of a set: what it is called in errors, and its text.
@@ -65,7 +69,8 @@ impl Set {
             return Err(mistakes);
         }
         let versions = mappings.keys().map(|name| (name.clone(), version(name, &all, &files))).collect();
-        Ok(Self { mappings, versions, own })
+        let texts = sources.into_values().map(|source| (source.shown, source.text)).collect();
+        Ok(Self { mappings, versions, own, folder: folder.map(Path::to_path_buf), texts })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -78,6 +83,39 @@ impl Set {
 
     pub fn get(&self, name: &str) -> Option<&Compiled> {
         self.mappings.get(name)
+    }
+
+    /// Every case: mapping, file, text. A mapping's cases are where it is.
+    pub fn case_files(&self) -> Vec<(String, String, String)> {
+        let mut found = Vec::new();
+        for name in self.mappings.keys() {
+            let cases = format!("{name}.cases");
+            match self.folder.as_ref().filter(|_| self.own.contains(name)) {
+                Some(folder) => {
+                    let files = std::fs::read_dir(folder.join(cases)).into_iter().flatten().flatten();
+                    let files = files.map(|file| file.path()).filter(|path| is_case(path));
+                    found.extend(files.map(|path| {
+                        let text = std::fs::read_to_string(&path).unwrap_or_default();
+                        (name.clone(), path.display().to_string(), text)
+                    }));
+                }
+                None => {
+                    let files = BUILT_IN.get_dir(&cases).into_iter().flat_map(|folder| folder.files());
+                    found.extend(files.filter(|file| is_case(file.path())).map(|file| {
+                        let shown = format!("mediator-config/mappings/{}", file.path().display());
+                        (name.clone(), shown, file.contents_utf8().unwrap_or_default().to_string())
+                    }));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// What is wrong at a rule.
+    pub fn mistake(&self, origin: &Origin, key: &str, message: &str) -> Mistake {
+        let text = self.texts.get(&*origin.file).map(String::as_str).unwrap_or_default();
+        Mistake::new(&origin.file, text, origin.at, key, message)
     }
 
     pub fn version(&self, name: &str) -> &str {
@@ -105,6 +143,10 @@ impl Set {
 
 /// The files by mapping name, and the names of those that the folder brought.
 type Sources = (BTreeMap<String, Source>, Vec<String>);
+
+fn is_case(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "json" || e == "yaml")
+}
 
 fn sources(folder: Option<&Path>) -> Result<Sources, Vec<Mistake>> {
     let mut sources: BTreeMap<String, Source> = BUILT_IN

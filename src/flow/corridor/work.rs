@@ -95,7 +95,7 @@ impl Corridor {
         };
         let translated = self.inner.mappings.translate(&source, name).map_err(Stop::Refused)?;
         reach("translated");
-        transaction.mapping = Some(translated.mapping.clone());
+        transaction.mapping = Some(translated.label());
         let (plan, facts) = identify(&self.inner.near, transaction, translated).await?;
         transaction.progress = plan.steps.iter().map(|_| Default::default()).collect();
         transaction.plan = Some(plan);

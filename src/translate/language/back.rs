@@ -25,10 +25,13 @@ pub fn read(mapping: &Compiled, made: &Value, country: &str, received: i64) -> M
         if known.contains(&entry.name.as_str()) && entry.over.is_none() {
             continue;
         }
-        let fits = |tree: &Tree, resource: &Value| fits(tree, resource);
+        let fits = |tree: &Tree, resource: &Value, reader: &Reader| {
+            fits(tree, resource) && reader.reads_what_is_required(tree, resource)
+        };
         match &entry.over {
             None => {
-                let found = (0..resources.len()).find(|i| !used[*i] && fits(&entry.resource, resources[*i]));
+                let found =
+                    (0..resources.len()).find(|i| !used[*i] && fits(&entry.resource, resources[*i], &reader));
                 if let Some(i) = found {
                     used[i] = true;
                     known.push(&entry.name);
@@ -37,7 +40,7 @@ pub fn read(mapping: &Compiled, made: &Value, country: &str, received: i64) -> M
             }
             Some(over) => {
                 let all: Vec<usize> = (0..resources.len())
-                    .filter(|i| !used[*i] && fits(&entry.resource, resources[*i]))
+                    .filter(|i| !used[*i] && fits(&entry.resource, resources[*i], &reader))
                     .collect();
                 all.iter().for_each(|i| used[*i] = true);
                 reader.items(over, &entry.resource, &all.iter().map(|i| resources[*i]).collect::<Vec<_>>());
@@ -208,20 +211,41 @@ impl Reader<'_> {
     }
 
     fn could(&self, tree: &Tree, value: &Value) -> bool {
-        let mut trial = Reader {
+        self.empty().tree(tree, value)
+    }
+
+    /// Whether a resource holds what its template cannot do without: of several entries of one name,
+    /// this is the one that made it.
+    fn reads_what_is_required(&self, tree: &Tree, resource: &Value) -> bool {
+        let mut rules = Vec::new();
+        tree.rules(&mut rules);
+        let required: Vec<&Rule> = rules.into_iter().filter(|rule| rule.required).collect();
+        if required.is_empty() {
+            return true;
+        }
+        let mut trial = self.empty();
+        trial.tree(tree, resource);
+        let roots: Vec<&Value> = trial.roots.iter().collect();
+        let is_read = |place: &&Place| {
+            !matches!(place.base, Base::Root(_)) || place.read(&roots, None).ok().flatten().is_some()
+        };
+        required.iter().all(|rule| rule.places().iter().any(|place| is_read(&place)))
+    }
+
+    fn empty(&self) -> Self {
+        Self {
             roots: vec![Value::Null; ROOTS.len()],
             items: vec![Value::Null; self.items.len()],
             country: self.country,
             received: self.received,
-        };
-        trial.tree(tree, value)
+        }
     }
 
     fn hold(&mut self, condition: Option<&Condition>) {
         match condition {
             Some(Condition::All(all)) => all.iter().for_each(|one| self.hold(Some(one))),
             Some(Condition::Test(place, Test::OneOf(values))) => {
-                if let [value] = values.as_slice() {
+                if let Some(value) = values.first() {
                     self.write(place, value.clone());
                 }
             }
@@ -252,8 +276,9 @@ fn fits(tree: &Tree, value: &Value) -> bool {
             (Tree::Literal(_), None) => !TELLING.contains(&key.as_str()),
             (Tree::Object(_), Some(there)) => fits(tree, there),
             (Tree::List(templates), Some(Value::Array(items))) => {
-                // A list of literals tells too: `category: [{coding: [...]}]`.
-                templates.iter().filter(|t| t.is_literal()).all(|t| items.iter().any(|item| fits(t, item)))
+                // A list of literals tells too: `category: [{coding: [...]}]`. Else one item must fit.
+                let any = |t: &Tree| items.iter().any(|item| fits(t, item));
+                templates.iter().filter(|t| t.is_literal()).all(any) && templates.iter().any(any)
             }
             _ => true,
         }),

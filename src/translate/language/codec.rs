@@ -25,6 +25,8 @@ pub enum Codec {
     Name,
     /// The same, for countries where the family name comes first.
     NameFamilyFirst,
+    /// HumanName -> the whole name in one text.
+    WholeName,
     /// `yes`, `no` <-> true, false.
     YesNo,
     /// `true`, `false` as text <-> true, false.
@@ -43,6 +45,8 @@ pub enum Codec {
     Words,
     /// A date -> the days from it until the message came; nothing if it is not past.
     DaysLate,
+    /// A birth date -> whole years until the message came.
+    AgeYears,
     /// Objects and lists as they are.
     Copy,
     /// An id of CHT -> the system that it is of: `urn:cht:uuid` or `urn:cht:shortcode`.
@@ -69,6 +73,7 @@ pub const NAMES: &[&str] = &[
     "phone",
     "name",
     "name_family_first",
+    "whole_name",
     "yes_no",
     "true_false",
     "number",
@@ -78,6 +83,7 @@ pub const NAMES: &[&str] = &[
     "concept",
     "words",
     "days_late",
+    "age_years",
     "copy",
     "reference_id",
     "cht_system",
@@ -93,6 +99,7 @@ impl Codec {
                 let words = values::concepts(value);
                 (!words.is_empty()).then(|| json!(words.join("; ")))
             }
+            Self::WholeName => values::whole_name(value).map(|name| json!(name)),
             Self::Words => {
                 let items = value.as_array().ok_or("expected a list of texts")?;
                 let words: Vec<&str> = items.iter().filter_map(text).collect();
@@ -153,6 +160,12 @@ impl Codec {
                 let id = written()?.rsplit(['/', '=', '|']).next().unwrap_or_default();
                 return Ok((!id.is_empty()).then(|| json!(id)));
             }
+            Self::AgeYears => {
+                let born = values::date(value).or_else(|| format!("{}-01-01", text(value)?).parse().ok());
+                let today = day(around.received).ok_or(DATE)?;
+                let age = today.since((jiff::Unit::Year, born.ok_or(DATE)?)).map_err(|_| DATE)?;
+                json!(age.get_years())
+            }
             Self::ChtSystem if values::is_document_id(written()?) => json!(system::CHT_UUID),
             Self::ChtSystem => json!(system::CHT_SHORTCODE),
             Self::DaysLate => {
@@ -160,7 +173,7 @@ impl Codec {
                 let late = day(around.received).map(|today| (today - due).get_days()).unwrap_or_default();
                 return Ok((late > 0).then(|| json!(late)));
             }
-            Self::Copy | Self::Concept | Self::Words => value.clone(),
+            Self::Copy | Self::Concept | Self::Words | Self::WholeName => value.clone(),
         }))
     }
 
@@ -192,7 +205,8 @@ impl Codec {
             Self::Words => written()?.split_whitespace().collect(),
             Self::Prefix(prefix) => json!(written()?.strip_prefix(prefix.as_str()).ok_or("another prefix")?),
             Self::Concept => json!({"text": written()?}),
-            Self::Label | Self::DaysLate | Self::ReferenceId | Self::ChtSystem => {
+            Self::WholeName => json!({"text": written()?}),
+            Self::Label | Self::DaysLate | Self::AgeYears | Self::ReferenceId | Self::ChtSystem => {
                 return Err("it cannot be read backwards");
             }
         })
@@ -205,6 +219,8 @@ impl Codec {
             Self::Phone => "the spaces and hyphens of a number that is made E.164",
             Self::Lower => "capital letters",
             Self::Label => "a label cannot be read backwards",
+            Self::WholeName => "which part of the name is which",
+            Self::AgeYears => "month and day",
             Self::DaysLate => "it says how late it was when the message came",
             Self::ChtSystem => "it says which kind of id stands beside it",
             Self::ReferenceId => "how the reference was written",

@@ -51,6 +51,8 @@ pub struct Compiled {
     pub file: Arc<str>,
     pub when: Option<Condition>,
     pub fallback: bool,
+    /// Why it is not read backwards.
+    pub one_way: Option<String>,
     pub entries: Vec<EntryRule>,
     pub subject: Option<String>,
     pub referral: Option<String>,
@@ -215,7 +217,10 @@ impl<'a> Compiler<'a> {
             }
         }
         for (name, spec) in &parsed.spec.tables {
-            match Table::load(name, spec, files) {
+            let codes = parsed.node.get("tables").and_then(|tables| tables.get(name)?.get("codes"));
+            let order: Vec<String> =
+                codes.into_iter().flat_map(|codes| codes.entries()).map(|entry| entry.key.clone()).collect();
+            match Table::load(name, spec, &order, files) {
                 Ok(table) => {
                     compiler.tables.insert(name.clone(), Arc::new(table));
                 }
@@ -280,6 +285,7 @@ impl<'a> Compiler<'a> {
             file: self.parsed.file.clone(),
             when,
             fallback: spec.fallback,
+            one_way: spec.one_way,
             entries,
             subject: spec.subject,
             referral: spec.referral,
@@ -491,7 +497,13 @@ impl<'a> Compiler<'a> {
         let codecs: Vec<Codec> = spec.codec.map(super::spec::OneOrMany::into_vec).unwrap_or_default();
         let back = self.back(here, spec.back.as_ref());
         Tree::Rule(Box::new(Rule {
-            origin: self.origin(node.at),
+            // Where its source stands, which is what an error is about.
+            origin: self.origin(
+                node.entries()
+                    .iter()
+                    .find(|e| plain.first().unwrap_or(&"if") == &e.key)
+                    .map_or(node.at, |e| e.key_at),
+            ),
             when,
             source,
             codecs,

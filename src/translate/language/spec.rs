@@ -23,6 +23,8 @@ pub struct MappingFile {
     /// It serves only what no mapping without `fallback` serves.
     #[serde(default)]
     pub fallback: bool,
+    /// It is not read backwards, for this reason.
+    pub one_way: Option<String>,
     /// Switched off: a built-in mapping of this name serves nothing.
     #[serde(default)]
     pub disabled: bool,

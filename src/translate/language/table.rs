@@ -1,8 +1,8 @@
 //! Code tables: in the mapping, in a file, a ConceptMap, or the choices of a CHT form.
 use super::spec::{CodeSpec, Give, TableSpec, Unmapped};
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Coding {
@@ -37,9 +37,10 @@ pub trait Files {
 }
 
 impl Table {
-    pub fn load(name: &str, spec: &TableSpec, files: &dyn Files) -> Result<Self, String> {
+    /// `order` is that of the codes in the mapping.
+    pub fn load(name: &str, spec: &TableSpec, order: &[String], files: &dyn Files) -> Result<Self, String> {
         let codes = match (&spec.codes, &spec.from, &spec.url) {
-            (Some(codes), None, None) => codes.iter().map(|(from, to)| (from.clone(), coding(to))).collect(),
+            (Some(codes), None, None) => in_order(codes, order.iter()),
             (None, Some(file), None) => of_file(file, &files.read(file)?, spec)?,
             (None, None, Some(url)) => {
                 let map =
@@ -130,12 +131,16 @@ impl Table {
     }
 
     pub fn loss(&self) -> Option<String> {
-        match (&self.unmapped, self.merged.as_slice()) {
-            (Unmapped::Default(code), _) => Some(format!("codes outside the table become {code}")),
-            (Unmapped::Omit, _) => Some("codes outside the table are left out".into()),
-            (_, []) => None,
-            (_, merged) => Some(format!("several codes become one: {}", merged.join(", "))),
-        }
+        let outside = match &self.unmapped {
+            Unmapped::Default(code) => Some(format!("codes outside the table become {code}")),
+            Unmapped::Omit => Some("codes outside the table are left out".into()),
+            Unmapped::Refuse | Unmapped::Pass => None,
+        };
+        let merged = (!self.merged.is_empty()).then(|| {
+            format!("these come back as another code of the same meaning: {}", self.merged.join(", "))
+        });
+        let all: Vec<String> = merged.into_iter().chain(outside).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     pub fn codes(&self) -> impl Iterator<Item = &str> {
@@ -171,9 +176,17 @@ fn of_file(name: &str, text: &str, spec: &TableSpec) -> Result<Vec<(String, Codi
         return of_concept_map(&map).map_err(|why| format!("{name}: {why}"));
     }
     let node = super::yaml::parse(text).map_err(|(at, why)| format!("{name}:{}: {why}", at.line))?;
-    let codes: std::collections::BTreeMap<String, CodeSpec> = serde_json::from_value(node.value())
+    let codes: BTreeMap<String, CodeSpec> = serde_json::from_value(node.value())
         .map_err(|_| format!("{name}: expected codes, each with its code or {{system, code, display}}"))?;
-    Ok(codes.iter().map(|(from, to)| (from.clone(), coding(to))).collect())
+    Ok(in_order(&codes, node.entries().iter().map(|entry| &entry.key)))
+}
+
+/// The first code of several that become one is the one that comes back.
+fn in_order<'o>(
+    codes: &BTreeMap<String, CodeSpec>,
+    order: impl Iterator<Item = &'o String>,
+) -> Vec<(String, Coding)> {
+    order.filter_map(|from| Some((from.clone(), coding(codes.get(from)?)))).collect()
 }
 
 /// <https://hl7.org/fhir/R4/conceptmap.html>; of several targets the first counts.
