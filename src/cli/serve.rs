@@ -15,7 +15,7 @@ pub(super) async fn run(settings: Settings) -> ExitCode {
         Err(error) => return fail(&format!("the mediator cannot start: {error}")),
     };
     eprintln!("cht-fhir-mediator {} listens on {}", env!("CARGO_PKG_VERSION"), house.address);
-    wait_for_signal().await;
+    work_until_told(&house).await;
     house.close().await;
     ExitCode::SUCCESS
 }
@@ -30,14 +30,23 @@ fn log(settings: &config::Log) {
     }
 }
 
-async fn wait_for_signal() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+/// Until SIGTERM or SIGINT. SIGHUP reads the mappings anew.
+async fn work_until_told(house: &House) {
+    let signals =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {
         return std::future::pending().await;
     };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    loop {
+        tokio::select! {
+            _ = term.recv() => return,
+            _ = int.recv() => return,
+            _ = hup.recv() => {
+                if let Err(mistakes) = house.corridor.reload_mappings().await {
+                    mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+                }
+            }
+        }
     }
 }
 

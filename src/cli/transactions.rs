@@ -21,8 +21,14 @@ pub(super) enum Command {
         #[arg(long)]
         body: bool,
     },
-    /// Try a failed, ignored or cancelled one again, or an open one at once.
-    Rerun { id: String },
+    /// Try a failed, ignored or cancelled one again, or an open one at once. It is translated anew, by
+    /// the mappings of now.
+    Rerun {
+        id: String,
+        /// Deliver what the mapping of then made.
+        #[arg(long)]
+        as_planned: bool,
+    },
     /// Give an open or failed one up.
     Cancel { id: String },
 }
@@ -58,7 +64,8 @@ pub(super) async fn run(settings: Settings, command: Command) -> ExitCode {
     match command {
         Command::List(options) => list(&journal, options).await,
         Command::Show { id, body } => show(&journal, &id, body).await,
-        Command::Rerun { id } => change(&journal, &id, Action::Rerun).await,
+        Command::Rerun { id, as_planned: true } => change(&journal, &id, Action::RerunAsPlanned).await,
+        Command::Rerun { id, .. } => change(&journal, &id, Action::Rerun).await,
         Command::Cancel { id } => change(&journal, &id, Action::Cancel).await,
     }
 }

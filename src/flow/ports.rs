@@ -137,8 +137,25 @@ pub struct Command {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
+    /// Translated anew, by the mappings of now.
     Rerun,
+    /// What the mapping of then made is delivered; nothing is translated.
+    RerunAsPlanned,
     Cancel,
+}
+
+impl Action {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rerun => "rerun",
+            Self::RerunAsPlanned => "rerun-as-planned",
+            Self::Cancel => "cancel",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Rerun, Self::RerunAsPlanned, Self::Cancel].into_iter().find(|action| action.as_str() == text)
+    }
 }
 
 /// A line of `transactions list`.

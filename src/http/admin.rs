@@ -76,8 +76,32 @@ fn rfc3339(millis: i64) -> String {
     jiff::Timestamp::from_millisecond(millis).map(|t| t.to_string()).unwrap_or_default()
 }
 
-pub(super) async fn rerun(State(door): State<Door>, Place(id): Place<String>, request: Request) -> Response {
-    change(&door, &id, Action::Rerun, request).await
+/// `?as_planned=true` delivers what the mapping of then made.
+pub(super) async fn rerun(
+    State(door): State<Door>,
+    Place(id): Place<String>,
+    Query(query): Query<HashMap<String, String>>,
+    request: Request,
+) -> Response {
+    let as_planned = query.get("as_planned").is_some_and(|value| value != "false");
+    let action = if as_planned { Action::RerunAsPlanned } else { Action::Rerun };
+    change(&door, &id, action, request).await
+}
+
+/// Reads the mappings anew.
+pub(super) async fn reload(State(door): State<Door>, request: Request) -> Response {
+    if let Err(refused) = door.open(request, Reader::Plain, &[Role::Admin]).await {
+        return *refused;
+    }
+    match door.corridor().reload_mappings().await {
+        Ok(names) => json_response(Reader::Plain, 200, &json!({"mappings": names})),
+        Err(mistakes) => json_response(
+            Reader::Plain,
+            422,
+            &json!({
+            "error": "the mappings have mistakes; those from before serve on", "mistakes": mistakes}),
+        ),
+    }
 }
 
 pub(super) async fn cancel(State(door): State<Door>, Place(id): Place<String>, request: Request) -> Response {

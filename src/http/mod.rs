@@ -87,6 +87,7 @@ impl Door {
             .route("/transactions/{id}", get(admin::show))
             .route("/transactions/{id}/rerun", post(admin::rerun))
             .route("/transactions/{id}/cancel", post(admin::cancel))
+            .route("/mappings/reload", post(admin::reload))
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
             .route("/metrics", get(health::metrics))

@@ -214,12 +214,46 @@ async fn rerun_and_cancel_change_what_they_may_and_say_why_not() {
     assert_eq!((again.reruns, again.plan.is_none()), (1, true), "planned anew");
     assert_eq!(change("i", Action::Rerun).await, Ok(Status::Open));
     assert!(change("d", Action::Rerun).await.is_err());
+    assert!(change("d", Action::RerunAsPlanned).await.is_err());
     assert!(change("d", Action::Cancel).await.is_err());
     assert_eq!(change("o", Action::Cancel).await, Ok(Status::Cancelled));
     journal.commit(mark("o", Status::Delivered), Facts::default()).await.expect("written");
     let cancelled = journal.transaction("o").await.expect("read").expect("there");
     assert_eq!(cancelled.head.status, Status::Cancelled, "a late worker does not undo it");
     assert!(change("nobody", Action::Rerun).await.is_err());
+}
+
+#[tokio::test]
+async fn rerun_as_planned_keeps_the_plan_and_what_is_done_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    accept(&journal, new("p", "p", "d")).await;
+    accept(&journal, new("n", "n", "e")).await;
+    let step = |status| Progress {
+        status,
+        attempts: 3,
+        not_before: 9,
+        error: Some("no".into()),
+        ..Progress::default()
+    };
+    let planned = Mark {
+        plan: Some(Plan::default()),
+        progress: vec![step(StepStatus::Done), step(StepStatus::Failed)],
+        ..mark("p", Status::Failed)
+    };
+    journal.commit(planned, Facts::default()).await.expect("written");
+    journal
+        .commit(Mark { plan: None, ..mark("n", Status::Failed) }, Facts::default())
+        .await
+        .expect("written");
+    let changed = journal.change("p", Action::RerunAsPlanned, 9).await.expect("written");
+    assert_eq!(changed.map(|head| head.status), Ok(Status::Open));
+    let again = journal.transaction("p").await.expect("read").expect("there");
+    assert!(again.plan.is_some());
+    let steps: Vec<_> = again.progress.iter().map(|step| (step.status, step.error.is_some())).collect();
+    assert_eq!(steps, [(StepStatus::Done, true), (StepStatus::Open, false)]);
+    let refused = journal.change("n", Action::RerunAsPlanned, 9).await.expect("written");
+    assert!(refused.err().is_some_and(|why| why.contains("before anything was planned")));
 }
 
 #[tokio::test]

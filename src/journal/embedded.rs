@@ -5,7 +5,7 @@ use super::schema;
 use super::writer::{Write, Writer};
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::Identifier;
-use crate::domain::plan::{FollowUp, Status};
+use crate::domain::plan::{FollowUp, Progress, Status, StepStatus};
 use crate::flow::ports::{
     Accepted, Action, Command, Facts, Filter, Head, Journal, JournalError, Mark, Millis, NewTransaction, Row,
     Transaction,
@@ -285,10 +285,10 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
         .optional()?;
     let Some(head) = found else { return Ok(Err(format!("there is no transaction {id}"))) };
     match (action, head.status) {
-        (Action::Rerun, Status::Open) => {
+        (Action::Rerun | Action::RerunAsPlanned, Status::Open) => {
             c.execute("UPDATE transactions SET not_before = 0 WHERE id = ?1", [id])?;
         }
-        (Action::Rerun, Status::Delivered) => {
+        (Action::Rerun | Action::RerunAsPlanned, Status::Delivered) => {
             return Ok(Err("it is delivered already; nothing is left to do".into()));
         }
         // The plan is made anew, so that a mended mapping or configuration takes effect; what is
@@ -298,6 +298,26 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
                 "UPDATE transactions SET status = 'open', reruns = reruns + 1, not_before = 0, error = NULL, \
                  plan = NULL, progress = NULL, answer = NULL, finished = NULL WHERE id = ?1",
                 [id],
+            )?;
+        }
+        (Action::RerunAsPlanned, _) => {
+            let sql = "SELECT progress FROM transactions WHERE id = ?1 AND plan IS NOT NULL";
+            let progress: Option<Option<String>> = c.query_row(sql, [id], |row| row.get(0)).optional()?;
+            let Some(progress) = progress else {
+                return Ok(Err(
+                    "it failed before anything was planned: only a rerun by the mappings of now can help"
+                        .into(),
+                ));
+            };
+            let mut steps: Vec<Progress> =
+                progress.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            for step in steps.iter_mut().filter(|step| step.status != StepStatus::Done) {
+                (step.status, step.not_before, step.error) = (StepStatus::Open, 0, None);
+            }
+            c.execute(
+                "UPDATE transactions SET status = 'open', not_before = 0, error = NULL, progress = ?2, \
+                 answer = NULL, finished = NULL WHERE id = ?1",
+                params![id, to_json(&steps)?],
             )?;
         }
         (Action::Cancel, Status::Open | Status::Failed) => {
@@ -501,13 +521,9 @@ impl Journal for Embedded {
     async fn request(&self, action: Action, transaction: &str) -> Result<i64, JournalError> {
         let transaction = transaction.to_string();
         self.write(move |c| {
-            let action = match action {
-                Action::Rerun => "rerun",
-                Action::Cancel => "cancel",
-            };
             c.execute(
                 "INSERT INTO commands (action, transaction_id) VALUES (?1, ?2)",
-                [action, &transaction],
+                [action.as_str(), &transaction],
             )?;
             Ok(Ok(c.last_insert_rowid()))
         })
@@ -520,8 +536,7 @@ impl Journal for Embedded {
                 "SELECT number, action, transaction_id FROM commands WHERE outcome IS NULL ORDER BY number",
             )?
             .query_map([], |row| {
-                let action =
-                    if row.get::<_, String>(1)? == "cancel" { Action::Cancel } else { Action::Rerun };
+                let action = Action::parse(&row.get::<_, String>(1)?).unwrap_or(Action::Rerun);
                 Ok(Command { number: row.get(0)?, action, transaction: row.get(2)? })
             })?
             .collect()

@@ -112,6 +112,20 @@ impl Mappings {
         Ok(Self { settings: settings.clone(), set: ArcSwap::from_pointee(set) })
     }
 
+    /// Reads the files anew. The new set takes the old one's place if it has no mistake and its cases
+    /// hold; else the old one serves on. Answers what serves now.
+    pub fn reload(&self) -> Result<Vec<String>, Vec<String>> {
+        let new = Self::new(&self.settings).map_err(|mistakes| proof::told(&mistakes))?;
+        let report = proof::prove(&new);
+        if !report.mistakes.is_empty() {
+            return Err(report.mistakes);
+        }
+        let set = new.set();
+        let names = set.names().map(|name| format!("{name}@{}", set.version(name))).collect();
+        self.set.store(set);
+        Ok(names)
+    }
+
     pub fn set(&self) -> Arc<Set> {
         self.set.load_full()
     }

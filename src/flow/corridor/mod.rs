@@ -206,7 +206,7 @@ impl Corridor {
             self.settle().recent.remove(id);
             let mut schedule = self.inner.traffic.schedule();
             match action {
-                Action::Rerun => {
+                Action::Rerun | Action::RerunAsPlanned => {
                     schedule.reopen_gates();
                     schedule.add(head);
                 }
@@ -227,6 +227,21 @@ impl Corridor {
         if tokio::time::timeout(within, self.inner.tasks.wait()).await.is_err() {
             tracing::warn!("deliveries under way were left; they are repeated at the next start");
         }
+    }
+
+    /// Reads the mappings anew; they take the place of the old ones if all their cases hold. Answers
+    /// what is in force now, or every mistake.
+    pub async fn reload_mappings(&self) -> Result<Vec<String>, Vec<String>> {
+        let corridor = self.clone();
+        let done = tokio::task::spawn_blocking(move || corridor.inner.mappings.reload()).await;
+        let result = done.unwrap_or_else(|_| Err(vec!["reading the mappings failed: this is a bug".into()]));
+        match &result {
+            Ok(names) => tracing::info!(mappings = names.len(), "mappings reloaded"),
+            Err(mistakes) => {
+                tracing::error!(mistakes = mistakes.len(), "mappings not reloaded; the old ones serve on")
+            }
+        }
+        result
     }
 
     pub fn stopping(&self) -> CancellationToken {

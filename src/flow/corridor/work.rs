@@ -15,6 +15,14 @@ use crate::flow::ports::{Answer, Facts, Failure, FailureKind, Mark, Millis, Serv
 use crate::translate::{Refusal, Source};
 use serde_json::Value;
 
+/// A script may take its 100 ms: others are served meanwhile.
+fn off_the_loop<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 impl Corridor {
     /// A panic is a bug of ours: it fails its message, visibly, and stops nobody else's.
     pub(super) async fn carry_safely(&self, id: &str) -> Verdict {
@@ -93,7 +101,8 @@ impl Corridor {
             Route::ChtPush(name) => name.as_deref(),
             _ => None,
         };
-        let translated = self.inner.mappings.translate(&source, name).map_err(Stop::Refused)?;
+        let translated =
+            off_the_loop(|| self.inner.mappings.translate(&source, name)).map_err(Stop::Refused)?;
         reach("translated");
         transaction.mapping = Some(translated.label());
         let (plan, facts) = identify(&self.inner.near, transaction, translated).await?;

@@ -226,10 +226,10 @@ impl Reader<'_> {
         let mut trial = self.empty();
         trial.tree(tree, resource);
         let roots: Vec<&Value> = trial.roots.iter().collect();
-        let is_read = |place: &&Place| {
+        let is_read = |place: &Place| {
             !matches!(place.base, Base::Root(_)) || place.read(&roots, None).ok().flatten().is_some()
         };
-        required.iter().all(|rule| rule.places().iter().any(|place| is_read(&place)))
+        required.iter().all(|rule| rule.places().iter().any(|place| is_read(place)))
     }
 
     fn empty(&self) -> Self {
