@@ -2,6 +2,7 @@
 // Clippy allows it in test functions only, and helpers of tests are none.
 #![allow(clippy::unwrap_used)]
 
+use cht_fhir_mediator::translate::language::yaml;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -56,4 +57,44 @@ fn every_identifier_system_has_a_naming_system() {
     known.sort();
     named.sort();
     assert_eq!(known, named);
+}
+
+#[test]
+fn the_schema_of_mappings_is_that_of_the_types() {
+    let file = std::fs::read_to_string(shipped("mediator-config/mappings/mapping.schema.json")).unwrap();
+    let made = cht_fhir_mediator::translate::mapping_schema();
+    assert!(
+        file == made,
+        "run: cht-fhir-mediator mapping-schema > mediator-config/mappings/mapping.schema.json"
+    );
+}
+
+#[test]
+fn an_editor_takes_every_shipped_mapping_and_finds_mistakes() {
+    let schema = read(&shipped("mediator-config/mappings/mapping.schema.json"));
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let value = |text: &str| yaml::parse(text).unwrap().value();
+    let mut seen = 0;
+    for file in
+        std::fs::read_dir(shipped("mediator-config/mappings")).unwrap().map(|file| file.unwrap().path())
+    {
+        if file.extension().is_some_and(|e| e == "yaml") {
+            seen += 1;
+            let text = std::fs::read_to_string(&file).unwrap();
+            let errors: Vec<String> =
+                schema.iter_errors(&value(&text)).map(|e| format!("{}: {e}", e.instance_path)).collect();
+            assert!(errors.is_empty(), "{}: {}", file.display(), errors.join("; "));
+        }
+    }
+    assert!(seen > 10);
+    for wrong in [
+        "mapping: x\nwehn: {doc.form: x}\n",
+        "mapping: x\nentries: [{entry: a, write: somehow}]\n",
+        "mapping: x\nentries: [{entry: a, resource: {name: {path: doc.name, tabel: x}}}]\n",
+        "mapping: x\nentries: [{entry: a, resource: {name: [{path: doc.name, as: nmae}]}}]\n",
+        "mapping: x\nwhen: {doc.form: {presnt: true}}\n",
+        "mapping: x\ntables: {t: {codes: {a: b}, unmapped: ignore}}\n",
+    ] {
+        assert!(!schema.is_valid(&value(wrong)), "{wrong}");
+    }
 }

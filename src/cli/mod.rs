@@ -31,6 +31,8 @@ enum Command {
     Translate(translate::Options),
     /// Verify the configuration, the mappings and the profiles.
     Check(check::Options),
+    /// Print the JSON Schema of mapping files, for editors.
+    MappingSchema,
     /// Find, explain and rerun what did not arrive.
     #[command(subcommand)]
     Transactions(transactions::Command),
@@ -44,6 +46,10 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::HashSecret => secret::run(),
+        Command::MappingSchema => {
+            print!("{}", crate::translate::mapping_schema());
+            ExitCode::SUCCESS
+        }
         Command::Check(options) => check::run(cli.config.as_deref(), &options),
         Command::Sandbox(options) => with_runtime(crate::sandbox::run(options)),
         command => match settings(cli.config.as_deref()) {
@@ -53,7 +59,9 @@ pub fn run() -> ExitCode {
                 Command::Translate(options) => translate::run(&settings, &options),
                 Command::Transactions(command) => with_runtime(transactions::run(settings, command)),
                 Command::Health => with_runtime(serve::health(settings)),
-                Command::HashSecret | Command::Check(_) | Command::Sandbox(_) => ExitCode::SUCCESS,
+                Command::HashSecret | Command::MappingSchema | Command::Check(_) | Command::Sandbox(_) => {
+                    ExitCode::SUCCESS
+                }
             },
         },
     }

@@ -261,6 +261,14 @@ impl Mappings {
     }
 }
 
+/// The JSON Schema of a mapping's file, made from the types that it is read into.
+pub fn mapping_schema() -> String {
+    let schema = schemars::schema_for!(language::spec::MappingFile);
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
 /// The folder of the settings, if it is there: a fresh installation has none.
 fn folder(settings: &config::Translate) -> Option<PathBuf> {
     Some(settings.mappings.clone()).filter(|folder| !folder.as_os_str().is_empty() && folder.is_dir())

@@ -14,7 +14,8 @@ pub(super) fn paths(set: &Set, cases: &[Case]) -> Vec<Mistake> {
         .collect();
     let mut found: Vec<Mistake> = Vec::new();
     for mapping in set.all() {
-        for rule in mapping.rules() {
+        // What another mapping brought is judged there.
+        for rule in mapping.rules().into_iter().filter(|rule| rule.origin.file == mapping.file) {
             // Of several paths any may be the one that is there.
             let places = match &rule.source {
                 From::Paths(places) if places.len() > 1 => {
