@@ -1,5 +1,6 @@
 //! The command line.
 mod check;
+mod scaffold;
 mod secret;
 mod serve;
 mod transactions;
@@ -31,6 +32,8 @@ enum Command {
     Translate(translate::Options),
     /// Verify the configuration, the mappings and the profiles.
     Check(check::Options),
+    /// Write a mapping to start from: of an XForm, a JSON form of app_settings, or an example report.
+    Scaffold(scaffold::Options),
     /// Print the JSON Schema of mapping files, for editors.
     MappingSchema,
     /// Find, explain and rerun what did not arrive.
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
             Ok(settings) => match command {
                 Command::Serve => with_runtime(serve::run(settings)),
                 Command::Translate(options) => translate::run(&settings, &options),
+                Command::Scaffold(options) => scaffold::run(&settings, &options),
                 Command::Transactions(command) => with_runtime(transactions::run(settings, command)),
                 Command::Health => with_runtime(serve::health(settings)),
                 Command::HashSecret | Command::MappingSchema | Command::Check(_) | Command::Sandbox(_) => {

@@ -9,6 +9,7 @@ mod meaning;
 mod preview;
 pub mod proof;
 mod referral_update;
+pub mod scaffold;
 mod set;
 mod shape;
 mod store;

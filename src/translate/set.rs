@@ -124,7 +124,7 @@ impl Set {
 
     /// Every mapping that serves a message; fallbacks only where there is no other.
     pub fn claims(&self, inputs: Inputs, country: &str, received: i64) -> Result<Vec<&Compiled>, Refusal> {
-        let mut found = Vec::new();
+        let mut found: Vec<&Compiled> = Vec::new();
         for fallback in [false, true] {
             for mapping in self.mappings.values().filter(|mapping| mapping.fallback == fallback) {
                 let Some(when) = &mapping.when else { continue };
@@ -133,6 +133,8 @@ impl Set {
                     found.push(mapping);
                 }
             }
+            let names: Vec<String> = found.iter().map(|mapping| mapping.name.clone()).collect();
+            found.retain(|mapping| !mapping.after.iter().any(|other| names.contains(other)));
             if !found.is_empty() {
                 break;
             }

@@ -143,7 +143,17 @@ impl Reader<'_> {
             return;
         }
         match over {
-            Over::Items { place, .. } => self.write(place, Value::Array(made)),
+            Over::Items { place, .. } => {
+                // Several rules may read parts of the same items.
+                let root = match place.base {
+                    Base::Root(index) => self.roots.get(index),
+                    Base::Item(depth) => self.items.get(depth),
+                };
+                let known = root.and_then(|root| place.path.read(root).ok().flatten()).cloned();
+                let mut all = known.unwrap_or_default();
+                laid_over(&mut all, Value::Array(made));
+                self.write(place, all);
+            }
             Over::Split { place, by, .. } => {
                 let words: Vec<&str> = made.iter().filter_map(text).collect();
                 self.write(place, json!(words.join(by)));
@@ -251,6 +261,26 @@ impl Reader<'_> {
             }
             _ => {}
         }
+    }
+}
+
+/// Objects and lists part by part; anything else is replaced.
+fn laid_over(under: &mut Value, over: Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                laid_over(under.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(under), Value::Array(over)) => {
+            for (i, value) in over.into_iter().enumerate() {
+                match under.get_mut(i) {
+                    Some(known) => laid_over(known, value),
+                    None => under.push(value),
+                }
+            }
+        }
+        (under, over) => *under = over,
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Compiled {
     pub file: Arc<str>,
     pub when: Option<Condition>,
     pub fallback: bool,
+    /// Mappings that go before it.
+    pub after: Vec<String>,
     /// Why it is not read backwards.
     pub one_way: Option<String>,
     pub entries: Vec<EntryRule>,
@@ -243,6 +245,13 @@ impl<'a> Compiler<'a> {
         let root: At2 = (&self.parsed.node, Vec::new());
         let spec = self.parsed.spec.clone();
         let when = self.key(&root, "when").map(|at| self.condition(&at));
+        for (i, name) in spec.after.iter().enumerate().filter(|(_, name)| !self.all.contains_key(*name)) {
+            let known = nearest(name, self.all.keys().map(String::as_str));
+            self.mistake(
+                &["after".to_string(), i.to_string()],
+                format!("there is no mapping {name}; {known}"),
+            );
+        }
         let mut entries = Vec::new();
         if let Some(list) = self.key(&root, "entries") {
             for (i, node) in list.0.items().iter().enumerate() {
@@ -285,6 +294,7 @@ impl<'a> Compiler<'a> {
             file: self.parsed.file.clone(),
             when,
             fallback: spec.fallback,
+            after: spec.after,
             one_way: spec.one_way,
             entries,
             subject: spec.subject,

@@ -108,7 +108,7 @@ pub fn apply<'m>(mapping: &'m Compiled, inputs: Inputs, around: Around, trace: b
             .map(String::from);
     }
     if let Some(record) = &mapping.record {
-        let fields = run.within("record", || run.tree(&record.fields, None))?;
+        let fields = run.within("record", || run.whole(&record.fields, None))?;
         output.record = Some(match fields {
             Some(Value::Object(fields)) => fields,
             _ => Map::new(),
@@ -148,7 +148,7 @@ impl<'v> Run<'v> {
                 return Ok(());
             }
             let kind = resource_type(&rule.resource).unwrap_or("Resource");
-            let Some(resource) = self.within(kind, || self.tree(&rule.resource, scope))? else {
+            let Some(resource) = self.within(kind, || self.whole(&rule.resource, scope))? else {
                 return Ok(());
             };
             let Some(identifier) = first_identifier(&resource) else {
@@ -197,8 +197,22 @@ impl<'v> Run<'v> {
         }
     }
 
+    /// A resource or record: it is made whatever was answered.
+    fn whole(&self, tree: &Tree, scope: Option<&Scope>) -> Outcome<Option<Value>> {
+        match tree {
+            Tree::Object(object) => self.fields(object, scope).map(|(made, _)| Some(Value::Object(made))),
+            other => self.tree(other, scope),
+        }
+    }
+
     /// Nothing, if it has rules and none of them gives anything.
     fn object(&self, object: &Object, scope: Option<&Scope>) -> Outcome<Option<Value>> {
+        let (made, is_answered) = self.fields(object, scope)?;
+        Ok((!made.is_empty() && is_answered).then_some(Value::Object(made)))
+    }
+
+    /// What it has, and whether that is more than what stands there whatever was answered.
+    fn fields(&self, object: &Object, scope: Option<&Scope>) -> Outcome<(Map<String, Value>, bool)> {
         let mut made = Map::new();
         let (mut ruled, mut answered) = (false, false);
         for (key, tree) in &object.fields {
@@ -213,7 +227,7 @@ impl<'v> Run<'v> {
                 made.insert(key.clone(), value);
             }
         }
-        Ok((!made.is_empty() && (answered || !ruled)).then_some(Value::Object(made)))
+        Ok((made, answered || !ruled))
     }
 
     fn list(&self, items: &[Tree], scope: Option<&Scope>) -> Outcome<Option<Value>> {

@@ -10,3 +10,6 @@ pub mod spec;
 pub mod table;
 pub mod tree;
 pub mod yaml;
+
+#[cfg(test)]
+mod tests;

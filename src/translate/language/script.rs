@@ -127,7 +127,16 @@ pub fn parse(code: &str) -> Result<(), (At, String)> {
         made.catch(&ctx).map(|_| ()).map_err(|error| match error {
             // The message is about the code, which is the implementer's.
             CaughtError::Exception(exception) => {
-                let at = exception.stack().as_deref().and_then(position).unwrap_or(At { line: 1, column: 1 });
+                let mut at =
+                    exception.stack().as_deref().and_then(position).unwrap_or(At { line: 1, column: 1 });
+                // What is missing at the end is missed on our own line after it.
+                let last = code.lines().count().max(1) as u32;
+                if at.line > last {
+                    at = At {
+                        line: last,
+                        column: code.lines().last().unwrap_or_default().chars().count() as u32,
+                    };
+                }
                 (at, format!("not JavaScript: {}", exception.message().unwrap_or_default()))
             }
             _ => (At { line: 1, column: 1 }, "not JavaScript".into()),

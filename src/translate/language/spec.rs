@@ -23,6 +23,9 @@ pub struct MappingFile {
     /// It serves only what no mapping without `fallback` serves.
     #[serde(default)]
     pub fallback: bool,
+    /// It serves only what none of these mappings serves.
+    #[serde(default)]
+    pub after: Vec<String>,
     /// It is not read backwards, for this reason.
     pub one_way: Option<String>,
     /// Switched off: a built-in mapping of this name serves nothing.

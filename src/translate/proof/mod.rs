@@ -40,7 +40,13 @@ pub fn prove(mappings: &Mappings) -> Report {
                 false => report.mistakes.push(told),
             }
         }
-        report.mistakes.extend(claimed(mappings, case));
+        match claimed(mappings, case) {
+            // What a fallback once served has a mapping of its own now.
+            Some(told) if set.get(&case.mapping).is_some_and(|mapping| mapping.fallback) => {
+                report.warnings.push(told)
+            }
+            told => report.mistakes.extend(told),
+        }
     }
     for mapping in set.all() {
         let own: Vec<&Case> = cases.iter().filter(|case| case.mapping == mapping.name).collect();

@@ -1,0 +1,334 @@
+//! The language as an implementer writes it.
+use super::codec::Around;
+use super::compile::{All, Compiled, compile, read};
+use super::eval::{self, Inputs};
+use super::mistake::Mistake;
+use super::table::Files;
+use serde_json::{Value, json};
+
+struct Beside;
+
+impl Files for Beside {
+    fn read(&self, name: &str) -> Result<String, String> {
+        match name {
+            "reasons.yaml" => {
+                Ok("fever: {system: urn:r, code: F, display: Fever}\ncough: {system: urn:r, code: C}\n"
+                    .into())
+            }
+            "choices.csv" => {
+                Ok("list_name,name,label::en,label::sw\nyn,yes,Yes,Ndiyo\nyn,no,No,Hapana\nother,x,X,X\n"
+                    .into())
+            }
+            "map.json" => Ok(json!({"resourceType": "ConceptMap", "group": [{"target": "urn:t", "element": [
+                {"code": "a", "target": [{"code": "A", "display": "Ay", "equivalence": "equivalent"}]},
+                {"code": "b", "target": [{"code": "B", "equivalence": "unmatched"}]}]}]})
+            .to_string()),
+            other => Err(format!("{other}: there is no such file beside the mappings")),
+        }
+    }
+
+    fn concept_map(&self, _: &str) -> Option<Value> {
+        None
+    }
+}
+
+fn compiled(yaml: &str) -> Result<Compiled, Vec<Mistake>> {
+    let parsed = read("m.yaml", "m", yaml)?;
+    let mut all = All::new();
+    all.insert("m".into(), parsed);
+    compile(&all["m"], &all, &Beside)
+}
+
+/// A mapping of one record whose fields are `template`.
+fn of(template: &str, head: &str) -> Compiled {
+    let body: String = template.lines().map(|line| format!("    {line}\n")).collect();
+    let yaml = format!(
+        "mapping: m\n{head}record:\n  form: F\n  patient_field: p\n  lookup_field: l\n  fields:\n{body}"
+    );
+    compiled(&yaml).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]))
+}
+
+fn around() -> Around<'static> {
+    Around { default_country: "KE", received: 1_795_467_014_033 }
+}
+
+fn out(mapping: &Compiled, doc: &Value) -> Result<Value, String> {
+    let message = json!({"received": 1_795_467_014_033_i64});
+    let inputs = Inputs::default().with("doc", doc).with("message", &message);
+    eval::apply(mapping, inputs, around(), false)
+        .map(|output| Value::Object(output.record.unwrap_or_default()))
+        .map_err(|failure| format!("{}: {}", failure.path, failure.message))
+}
+
+fn back(mapping: &Compiled, fields: &Value) -> Value {
+    let read = super::back::read(mapping, &json!({"fields": fields}), "KE", 1_795_467_014_033);
+    read.get("doc").cloned().unwrap_or_default()
+}
+
+/// Out as expected, and back as it went.
+fn both(template: &str, head: &str, doc: Value, expected: Value) {
+    let mapping = of(template, head);
+    assert_eq!(out(&mapping, &doc), Ok(expected.clone()), "{template}");
+    assert_eq!(back(&mapping, &expected), doc, "{template}");
+}
+
+#[test]
+fn values_there_and_back() {
+    for (template, doc, expected) in [
+        ("a: {path: doc.x}", json!({"x": "1"}), json!({"a": "1"})),
+        (
+            "a: {path: doc.x, as: number}",
+            json!({"x": "36.60"}),
+            json!({"a": serde_json::from_str::<Value>("36.60").expect("a number")}),
+        ),
+        ("a: {path: doc.x, as: yes_no}", json!({"x": "yes"}), json!({"a": true})),
+        ("a: {path: doc.x, as: true_false}", json!({"x": "false"}), json!({"a": false})),
+        ("a: {path: doc.x, as: date}", json!({"x": "2026-10-17"}), json!({"a": "2026-10-17"})),
+        (
+            "a: {path: doc.x, as: epoch_ms}",
+            json!({"x": 1_793_181_600_000_i64}),
+            json!({"a": "2026-10-28T10:00:00Z"}),
+        ),
+        ("a: {path: doc.x, as: {prefix: Patient/}}", json!({"x": "7"}), json!({"a": "Patient/7"})),
+        ("a: {path: doc.x, as: phone}", json!({"x": "+254712345678"}), json!({"a": "+254712345678"})),
+        (
+            "a: {path: doc.x, as: name}",
+            json!({"x": "Ana Maria Lopes"}),
+            json!({"a": {"use": "official", "text": "Ana Maria Lopes", "family": "Lopes", "given": ["Ana", "Maria"]}}),
+        ),
+        (
+            "a: {path: doc.x, as: name_family_first}",
+            json!({"x": "Okello Denis"}),
+            json!({"a": {"use": "official", "text": "Okello Denis", "family": "Okello", "given": ["Denis"]}}),
+        ),
+        (
+            "a:\n- each: doc.x\n  split: \" \"\n  do: {code: {path: item}}",
+            json!({"x": "fever cough"}),
+            json!({"a": [{"code": "fever"}, {"code": "cough"}]}),
+        ),
+        (
+            "a:\n- each: doc.x\n  do: {system: phone, value: {path: item.n}}",
+            json!({"x": [{"n": "1"}, {"n": "2"}]}),
+            json!({"a": [{"system": "phone", "value": "1"}, {"system": "phone", "value": "2"}]}),
+        ),
+        (
+            "a:\n- {system: s1, value: {path: doc.x}}\n- {system: s2, value: {path: doc.y}}",
+            json!({"y": "2"}),
+            json!({"a": [{"system": "s2", "value": "2"}]}),
+        ),
+        (
+            "a:\n  if: {doc.m: approx}\n  then: {path: doc.x, as: year}\n  else: {path: doc.x, as: date}",
+            json!({"m": "approx", "x": "1990-01-01"}),
+            json!({"a": "1990"}),
+        ),
+        (
+            "a:\n- leaves: doc.x\n  do: {code: {path: item.path}, value: {path: item.value}}",
+            json!({"x": {"b": {"c": "1"}, "d": true}}),
+            json!({"a": [{"code": "b.c", "value": "1"}, {"code": "d", "value": true}]}),
+        ),
+        ("a: {expr: \"doc.x * 2\", back: {doc.x: {expr: value / 2}}}", json!({"x": 4}), json!({"a": 8})),
+        ("~path: {path: doc.x}", json!({"x": "1"}), json!({"path": "1"})),
+    ] {
+        both(template, "", doc, expected);
+    }
+}
+
+#[test]
+fn values_one_way() {
+    for (template, doc, expected) in [
+        // What was not answered is not there, nor what only it would have filled.
+        ("a: {system: phone, value: {path: doc.x}}\nb: fixed", json!({"x": ""}), json!({"b": "fixed"})),
+        ("a: {path: doc.x.y.z}\nb: 1", json!({"x": ""}), json!({"b": 1})),
+        ("a: {path: doc.x, default: none}", json!({"x": null}), json!({"a": "none"})),
+        ("a: {path: [doc.x, doc.y]}", json!({"x": "", "y": "2"}), json!({"a": "2"})),
+        (
+            "a: {path: doc.x, as: date}",
+            json!({"x": "2026-10-23T00:00:00.000-00:00"}),
+            json!({"a": "2026-10-23"}),
+        ),
+        ("a: {path: doc.x, as: date}\nb: 1", json!({"x": "NaN-NaN-01"}), json!({"b": 1})),
+        ("a: {path: doc.x, as: phone}", json!({"x": "0712 345 678"}), json!({"a": "+254712345678"})),
+        ("a: {path: doc.x, as: days_late}", json!({"x": "2026-11-13"}), json!({"a": 10})),
+        ("a: {path: doc.x, as: age_years}", json!({"x": "1990-12-01"}), json!({"a": 35})),
+        (
+            "a: {by_age: {years: doc.y, months: doc.m, on: doc.on}}",
+            json!({"y": "2", "m": "6", "on": "2026-10-17"}),
+            json!({"a": "2024-04"}),
+        ),
+        (
+            "a: {by_age: {years: doc.y, on: doc.on}}",
+            json!({"y": 30, "on": "2026-10-17"}),
+            json!({"a": "1996"}),
+        ),
+        ("a: {join: [{path: doc.x}, {path: doc.y}, z], with: \"-\"}", json!({"x": "1"}), json!({"a": "1-z"})),
+        (
+            "a: {path: doc.x, as: concept}",
+            json!({"x": [{"text": "T"}, {"coding": [{"display": "D"}]}, {"coding": [{"code": "c"}]}]}),
+            json!({"a": "T; D; c"}),
+        ),
+        (
+            "a: {path: doc.x}\nb: {rest: doc, except: [_id]}",
+            json!({"_id": "i", "x": "1", "y": {"z": ["2", ""]}}),
+            json!({"a": "1", "b": "y.z.0: 2"}),
+        ),
+        ("a: {literal: {path: p}}", json!({}), json!({"a": {"path": "p"}})),
+        ("a: {if: {doc.x: {has: b}}, then: 1, else: 2}", json!({"x": "a b"}), json!({"a": 1})),
+        (
+            "a: {if: {doc.x: [1, \"2\"], not: {doc.y: 1}}, then: 1, else: 2}",
+            json!({"x": 1, "y": 1}),
+            json!({"a": 2}),
+        ),
+        ("a: {if: [{doc.x: 1}, {doc.y: {present: false}}], then: 1}", json!({"x": 2}), json!({"a": 1})),
+        ("a: {if: {expr: \"doc.x > 1\"}, then: 1}", json!({"x": 2}), json!({"a": 1})),
+        ("a: {expr: \"new Date(message.received).getUTCFullYear()\"}", json!({}), json!({"a": 2026})),
+    ] {
+        assert_eq!(out(&of(template, ""), &doc), Ok(expected), "{template}");
+    }
+}
+
+#[test]
+fn tables_of_every_kind() {
+    let head = "tables:\n  sex: {codes: {f: female, female: female, m: male}}\n  reason: {from: reasons.yaml, unmapped: omit}\n  yn: {from: choices.csv, list: yn, language: sw}\n  map: {from: map.json, unmapped: pass}\n  d: {codes: {a: A}, unmapped: {default: other}}\n";
+    for (template, code, expected) in [
+        ("a: {path: doc.x, table: sex}", "f", json!({"a": "female"})),
+        (
+            "a: {path: doc.x, table: reason}",
+            "fever",
+            json!({"a": {"system": "urn:r", "code": "F", "display": "Fever"}}),
+        ),
+        (
+            "a: {path: doc.x, table: reason, give: concept}",
+            "fever",
+            json!({"a": {"coding": [{"system": "urn:r", "code": "F", "display": "Fever"}], "text": "Fever"}}),
+        ),
+        ("a: {path: doc.x, table: yn, give: display}", "yes", json!({"a": "Ndiyo"})),
+        ("a: {path: doc.x, table: map, give: code}", "a", json!({"a": "A"})),
+        ("a: {path: doc.x, table: map, give: code}", "b", json!({"a": "b"})),
+    ] {
+        assert_eq!(out(&of(template, head), &json!({"x": code})), Ok(expected), "{template}");
+    }
+    assert_eq!(
+        out(&of("a: {path: doc.x, table: reason}\nb: 1", head), &json!({"x": "?"})),
+        Ok(json!({"b": 1}))
+    );
+    assert_eq!(out(&of("a: {path: doc.x, table: d}", head), &json!({"x": "?"})), Ok(json!({"a": "other"})));
+    let refused = out(&of("a: {path: doc.x, table: sex}", head), &json!({"x": "Achieng"}));
+    assert_eq!(
+        refused,
+        Err("doc.x: its code is not in the table sex".into()),
+        "and does not say what it was"
+    );
+    // Of several codes that become one, the first comes back; codings by system and code.
+    assert_eq!(back(&of("a: {path: doc.x, table: sex}", head), &json!({"a": "female"})), json!({"x": "f"}));
+    assert_eq!(
+        back(&of("a: {path: doc.x, table: reason}", head), &json!({"a": {"system": "urn:r", "code": "C"}})),
+        json!({"x": "cough"})
+    );
+    assert_eq!(
+        back(
+            &of("a: {path: doc.x, table: reason}", head),
+            &json!({"a": {"system": "urn:other", "code": "C"}})
+        ),
+        Value::Null
+    );
+}
+
+#[test]
+fn bad_input_is_refused_with_its_path() {
+    for (template, doc, expected) in [
+        ("a: {path: doc.x, required: true}", json!({"x": " "}), "doc.x: missing or empty"),
+        (
+            "a: {path: doc.x, as: date}",
+            json!({"x": "2026-02-30"}),
+            "doc.x: expected a date of the calendar, such as 2026-10-17",
+        ),
+        ("a: {path: doc.x}", json!({"x": ["1"]}), "doc.x: expected one value, found a list"),
+        ("a: {path: doc.x}", json!({"x": {"y": 1}}), "doc.x: expected one value, found an object"),
+        ("a: {path: doc.x.y}", json!({"x": [1]}), "doc.x.y: expected an object on the way"),
+        ("a: {path: doc.x, as: number}", json!({"x": "many"}), "doc.x: expected a number"),
+        ("a: {path: doc.x, as: yes_no}", json!({"x": "maybe"}), "doc.x: expected yes or no"),
+        ("a:\n- each: doc.x\n  do: {path: item}", json!({"x": "1"}), "doc.x: expected a list"),
+        ("a: {expr: doc.x.y.z}", json!({}), "doc: expr: it threw TypeError"),
+    ] {
+        assert_eq!(out(&of(template, ""), &doc), Err(expected.into()), "{template}");
+    }
+}
+
+#[test]
+fn mistakes_name_line_key_and_what_was_expected() {
+    let mut wrong: Vec<String> = Vec::new();
+    let record = |fields: &str| {
+        format!("mapping: m\nrecord:\n  form: F\n  patient_field: p\n  lookup_field: l\n  fields: {fields}\n")
+    };
+    let entry = |resource: &str| format!("mapping: m\nentries:\n- entry: a\n  resource: {resource}\n");
+    for (yaml, line, column, words) in [
+        ("mapping: x\n".to_string(), 1, 1, "expected m, the name of the file"),
+        ("mapping: m\nwehn: {}\n".into(), 2, 1, "no such key; did you mean when?"),
+        ("mapping: m\n".into(), 1, 1, "it makes nothing"),
+        (record("{a: {path: doc.x, tabel: t}}"), 6, 29, "no such key; did you mean table?"),
+        (record("{a: {path: doc.x, table: t}}"), 6, 29, "there is no table t"),
+        (record("{a: {path: doc.x, as: dat}}"), 6, 29, "there is no codec dat; did you mean date?"),
+        (record("{a: {path: dox.x}}"), 6, 16, "nothing here is called dox; did you mean doc?"),
+        (record("{a: {path: \"doc[\"}}"), 6, 16, "the [ has no ]"),
+        (record("{a: {path: doc.x, expr: \"1\"}}"), 6, 12, "one of these at a time: path, expr"),
+        (record("{a: {expr: \"doc.x +\"}}"), 6, 1, "not JavaScript"),
+        (record("{a: {if: {doc.x: {presnt: true}}, then: 1}}"), 6, 21, "expected a value, a list of values"),
+        (record("{a: {each: doc.x}}"), 6, 12, "expected do"),
+        (record("{a: {index: item}}"), 6, 16, "no item here is called item"),
+        (
+            entry("{resourceType: Task, focus: {reference: {ref: b}}}"),
+            4,
+            54,
+            "no entry before this one is called b",
+        ),
+        (
+            "mapping: m\nsubject: b\nentries:\n- entry: a\n  resource: {}\n".into(),
+            2,
+            1,
+            "no entry has this name; there are: a",
+        ),
+        ("mapping: m\nentries:\n- include: other\n".into(), 3, 3, "there is no mapping other"),
+        ("mapping: m\nentries:\n- include: m\n".into(), 3, 3, "mappings that include each other"),
+        (
+            "mapping: m\ntables:\n  t: {from: nowhere.csv}\n".into(),
+            3,
+            3,
+            "nowhere.csv: there is no such file",
+        ),
+        (
+            "mapping: m\ntables:\n  t: {codes: {a: b}, unmapped: ignore}\n".into(),
+            3,
+            22,
+            "ignore is none of these",
+        ),
+        (
+            "mapping: m\nafter: [x]\nentries:\n- entry: a\n  resource: {}\n".into(),
+            2,
+            9,
+            "there is no mapping x",
+        ),
+        ("mapping: m\nrecord: {form: F}\n".into(), 2, 1, "the key patient_field is missing"),
+    ] {
+        let mistakes = compiled(&yaml).err().unwrap_or_default();
+        let found = mistakes.iter().find(|mistake| mistake.message.contains(words));
+        let found = found.unwrap_or_else(|| panic!("{yaml}\n{mistakes:?}\nexpected {words}"));
+        wrong.extend((found.at.line != line).then(|| format!("line {line} expected:\n{found}")));
+        if column > 1 {
+            wrong.extend((found.at.column != column).then(|| format!("{column} expected:\n{found}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn the_trace_names_rule_and_path() {
+    let mapping = of("a:\n- {system: phone, value: {path: doc.x, as: phone}}\nb: {path: [doc.y, doc.z]}", "");
+    let doc = json!({"x": "0712345678", "z": "1"});
+    let output = eval::apply(&mapping, Inputs::default().with("doc", &doc), around(), true).expect("made");
+    let told: Vec<String> = output
+        .trace
+        .iter()
+        .map(|t| format!("{} {} {}", t.element, t.origin.at.line, t.from.join(",")))
+        .collect();
+    assert_eq!(told, ["record.a[0].value 8 doc.x", "record.b 9 doc.z"]);
+}
