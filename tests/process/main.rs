@@ -3,6 +3,7 @@ mod cli;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod leaks;
+mod manual;
 mod process;
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "the world of the other tests has a mediator in it")]

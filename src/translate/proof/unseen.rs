@@ -7,13 +7,21 @@ use crate::translate::set::Set;
 use serde_json::Value;
 
 pub(super) fn paths(set: &Set, cases: &[Case]) -> Vec<Mistake> {
-    let documents: Vec<Value> = cases
-        .iter()
-        .filter(|case| case.direction == Direction::Out)
-        .map(|case| documents_of(&case.input))
-        .collect();
     let mut found: Vec<Mistake> = Vec::new();
     for mapping in set.all() {
+        // Its own cases, and those of mappings that it is part of.
+        let brought = |case: &&Case| {
+            case.mapping == mapping.name
+                || set
+                    .get(&case.mapping)
+                    .is_some_and(|other| other.rules().iter().any(|rule| rule.origin.file == mapping.file))
+        };
+        let documents: Vec<Value> = cases
+            .iter()
+            .filter(|case| case.direction == Direction::Out)
+            .filter(brought)
+            .map(|case| documents_of(&case.input))
+            .collect();
         // What another mapping brought is judged there.
         for rule in mapping.rules().into_iter().filter(|rule| rule.origin.file == mapping.file) {
             // Of several paths any may be the one that is there.
