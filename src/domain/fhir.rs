@@ -3,6 +3,9 @@ use super::identifier::Identifier;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+/// What the URLs of our profiles, extensions and code systems begin with.
+pub const CANONICAL: &str = "https://cht-fhir-mediator.org/fhir/";
+
 /// Where on a server a resource belongs.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -97,3 +97,25 @@ async fn one_identifier_of_two_people_stops_the_message_visibly() {
     assert!(body["message"].as_str().expect("words").contains("two people"), "{body}");
     assert_eq!(world.fhir.resources("Patient").len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_and_a_muting_that_are_undone_leave_nothing_behind() {
+    let world = World::new().await;
+    let alive = fixture("full-person-10")["body"].clone();
+    let mut dead = alive.clone();
+    dead["doc"]["date_of_death"] = "2026-11-02".into();
+    dead["doc"]["muted"] = "2026-11-03T08:00:00.000Z".into();
+    world.post("/cht/push", &dead).await;
+    world.settled().await;
+    let patient = world.fhir.resources("Patient").remove(0);
+    assert_eq!((&patient["deceasedDateTime"], &patient["active"]), (&"2026-11-02".into(), &false.into()));
+    assert_eq!(patient["extension"].as_array().map(Vec::len), Some(2));
+    world.post("/cht/push", &alive).await;
+    world.settled().await;
+    let patient = world.fhir.resources("Patient").remove(0);
+    assert!(
+        patient.get("deceasedDateTime").is_none() && patient.get("_deceasedDateTime").is_none(),
+        "{patient}"
+    );
+    assert_eq!((&patient["active"], patient["extension"].as_array().map(Vec::len)), (&true.into(), Some(1)));
+}

@@ -1,5 +1,5 @@
 //! From the entries that are wanted and what the server has, the requests to make. Pure.
-use crate::domain::fhir::{Entry, Target, Write, query_value};
+use crate::domain::fhir::{CANONICAL, Entry, Target, Write, query_value};
 use crate::flow::ports::{FailureKind, ServerIds};
 use crate::systems::client::Answer;
 use reqwest::header::LOCATION;
@@ -56,12 +56,14 @@ fn is_same(theirs: &Value, body: &Value) -> bool {
 /// Ours over theirs: elements that we don't set stay, identifiers are united, and of `keep` theirs stay.
 pub(super) fn merge(ours: &Value, theirs: &Value, keep: &[String]) -> Value {
     let mut merged: Map<String, Value> = theirs.as_object().cloned().unwrap_or_default();
+    take_back(&mut merged, ours);
     for (key, value) in ours.as_object().into_iter().flatten() {
         if keep.contains(key) && merged.contains_key(key) {
             continue;
         }
         let value = match key.as_str() {
             "identifier" => united(value, &merged.get("identifier").cloned().unwrap_or_default()),
+            "extension" => with_theirs(value, merged.get("extension")),
             _ => value.clone(),
         };
         merged.insert(key.clone(), value);
@@ -77,6 +79,37 @@ pub(super) fn merge(ours: &Value, theirs: &Value, keep: &[String]) -> Value {
     merged.remove("meta");
     merged.remove("text");
     Value::Object(merged)
+}
+
+/// What we once wrote and no longer say goes: our own extensions, and elements that one of them marks as
+/// ours (a date of death that CHT has undone).
+fn take_back(theirs: &mut Map<String, Value>, ours: &Value) {
+    let kept = with_theirs(&Value::Null, theirs.get("extension"));
+    match kept.as_array().is_some_and(|kept| !kept.is_empty()) {
+        true => theirs.insert("extension".into(), kept),
+        false => theirs.remove("extension"),
+    };
+    let marked: Vec<String> = theirs
+        .iter()
+        .filter(|(_, companion)| companion["extension"].as_array().is_some_and(|all| all.iter().any(is_ours)))
+        .filter_map(|(key, _)| key.strip_prefix('_').map(String::from))
+        .collect();
+    for gone in marked.into_iter().flat_map(|element| [format!("_{element}"), element]) {
+        if ours.get(gone.as_str()).is_none() {
+            theirs.remove(&gone);
+        }
+    }
+}
+
+fn is_ours(extension: &Value) -> bool {
+    extension["url"].as_str().is_some_and(|url| url.starts_with(CANONICAL))
+}
+
+/// Our extensions, and theirs that are none of ours.
+fn with_theirs(ours: &Value, theirs: Option<&Value>) -> Value {
+    let theirs =
+        theirs.and_then(Value::as_array).into_iter().flatten().filter(|extension| !is_ours(extension));
+    ours.as_array().into_iter().flatten().chain(theirs).cloned().collect()
 }
 
 fn united(ours: &Value, theirs: &Value) -> Value {
@@ -250,6 +283,23 @@ mod tests {
         assert_eq!(merged["gender"], "female");
         assert_eq!(merged["maritalStatus"]["text"], "m");
         assert_eq!(merge(&entry(Write::Replace).resource, &theirs, &["gender".into()])["gender"], "unknown");
+    }
+
+    #[test]
+    fn what_we_no_longer_say_is_taken_back_and_what_others_say_stays() {
+        let own =
+            |id: &str| json!({"url": format!("{CANONICAL}StructureDefinition/{id}"), "valueBoolean": true});
+        let foreign = json!({"url": "urn:x", "valueString": "y"});
+        let theirs = json!({"resourceType": "Patient", "extension": [own("muted"), foreign],
+            "deceasedDateTime": "2026-11-02", "_deceasedDateTime": {"extension": [own("recorded-in-cht")]},
+            "birthDate": "1990", "_birthDate": {"extension": [own("birth-date-estimated")]}});
+        let ours = json!({"resourceType": "Patient", "birthDate": "1990-05-05"});
+        assert_eq!(
+            merge(&ours, &theirs, &[]),
+            json!({"resourceType": "Patient", "extension": [foreign], "birthDate": "1990-05-05"})
+        );
+        let theirs = json!({"resourceType": "Patient", "deceasedDateTime": "2026-11-02"});
+        assert_eq!(merge(&ours, &theirs, &[])["deceasedDateTime"], "2026-11-02", "recorded by a clinic");
     }
 
     #[test]
