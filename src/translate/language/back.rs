@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 /// Elements that tell one item of a list from another.
 const TELLING: &[&str] = &["resourceType", "system", "url"];
 
+/// Levels of an answer's path: it comes from somebody else's resource.
+const DEEPEST: usize = 32;
+
 /// The documents of the source as far as they can be known, by root: `{"doc": {...}}`.
 pub fn read(mapping: &Compiled, made: &Value, country: &str, received: i64) -> Map<String, Value> {
     let mut reader = Reader { roots: vec![Value::Null; ROOTS.len()], items: Vec::new(), country, received };
@@ -160,7 +163,10 @@ impl Reader<'_> {
             }
             Over::Leaves { place, .. } => {
                 for item in made {
-                    let Some(path) = text(&item["path"]) else { continue };
+                    let Some(path) = text(&item["path"]).filter(|path| path.split('.').count() <= DEEPEST)
+                    else {
+                        continue;
+                    };
                     let steps = path.split('.').map(|step| match step.parse() {
                         Ok(index) => super::path::Step::Index(index),
                         Err(_) => super::path::Step::Key(step.into()),
