@@ -51,14 +51,13 @@ fn first_lost(sent: &Value, back: &Value, path: String) -> Option<String> {
     }
 }
 
-/// serde's messages quote the offending value in backticks or quotes: a patient's data.
+/// The model's messages quote what they found, each in its own way: only what names an element stays.
 fn without_values(message: &str) -> String {
-    message
-        .split('"')
-        .enumerate()
-        .map(|(i, part)| if i % 2 == 1 { "…" } else { part })
-        .collect::<Vec<_>>()
-        .join("\"")
+    let named = ["missing field `", "duplicate field `"].iter().find_map(|start| {
+        let name = message.strip_prefix(start)?.split('`').next()?;
+        Some(format!("{start}{name}`"))
+    });
+    named.unwrap_or_else(|| "a value that its type does not allow".into())
 }
 
 #[cfg(test)]
@@ -91,6 +90,9 @@ mod tests {
     fn a_wrong_value_is_not_quoted() {
         let patient = json!({"resourceType": "Patient", "birthDate": "Achieng"});
         let error = check(&patient).expect_err("not a date");
+        assert!(!error.contains("Achieng"), "{error}");
+        let patient = json!({"resourceType": "Patient", "gender": "Achieng"});
+        let error = check(&patient).expect_err("not a gender");
         assert!(!error.contains("Achieng"), "{error}");
     }
 }

@@ -2,10 +2,12 @@
 //! does not. Changes are left for the mediator, which makes them.
 use super::fail;
 use crate::config::Settings;
+use crate::domain::message::Route;
 use crate::domain::plan::{Act, Status};
 use crate::flow::ports::{Action, Filter, Journal, Row, Transaction};
 use crate::house;
 use crate::journal::embedded::Embedded;
+use crate::translate::check_valid;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -115,6 +117,9 @@ async fn show(journal: &Embedded, id: &str, body: bool) -> ExitCode {
         Err(error) => return fail(&error.to_string()),
     };
     print!("{}", explained(&transaction));
+    if let Some(flags) = flagged(&transaction) {
+        println!("{flags}");
+    }
     if body {
         println!("body       {}", String::from_utf8_lossy(&transaction.body));
     }
@@ -172,6 +177,17 @@ fn explained(t: &Transaction) -> String {
         _ => "",
     });
     text
+}
+
+/// What was not valid of FHIR that was taken all the same (`server.flag_invalid`).
+fn flagged(transaction: &Transaction) -> Option<String> {
+    if !matches!(transaction.route, Route::Fhir(_) | Route::ServiceRequest | Route::Poll(_)) {
+        return None;
+    }
+    let body: serde_json::Value = serde_json::from_slice(&transaction.body).ok()?;
+    let problems = check_valid(&body);
+    let lines: Vec<String> = problems.iter().map(|problem| format!("not valid  {problem}")).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 async fn change(journal: &Embedded, id: &str, action: Action) -> ExitCode {

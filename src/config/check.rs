@@ -79,6 +79,12 @@ fn server(settings: &Settings, errors: &mut Errors) {
     if !is_base_path(&server.base_path) {
         say("base_path", "expected a path such as /mediator that is no route of ours, or nothing");
     }
+    for route in &server.flag_invalid {
+        if !route.starts_with("/fhir") && route != "/service-request" {
+            let expected = "expected routes that take FHIR, such as /fhir or /fhir/Observation";
+            errors.push(("server.flag_invalid".into(), expected.into()));
+        }
+    }
     for (route, code) in &server.success_codes {
         if !(200..300).contains(code) {
             errors.push((format!("server.success_codes.{route}"), "expected a code from 200 to 299".into()));

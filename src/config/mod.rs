@@ -48,6 +48,8 @@ pub struct Server {
     pub read_timeout_ms: u64,
     pub max_connections: usize,
     pub shutdown_within_ms: u64,
+    /// Routes whose FHIR is taken even if it is not valid, and flagged: `/fhir/Observation`.
+    pub flag_invalid: Vec<String>,
     /// Success code by route (`"/patient" = 201`).
     pub success_codes: BTreeMap<String, u16>,
 }

@@ -8,7 +8,7 @@ use crate::domain::message::Route;
 use crate::domain::plan::FollowUp;
 use crate::flow::identify::directory_key;
 use crate::flow::ports::{Accepted, JournalError};
-use crate::translate::{Refusal, TYPES, check_fhir, is_url_of};
+use crate::translate::{Refusal, TYPES, check_fhir, check_taken, check_valid, is_url_of};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -117,7 +117,7 @@ pub(super) async fn bundle(State(door): State<Door>, request: Request) -> Respon
     match is_batch {
         true => match check_fhir(Some("Bundle"), &read.body) {
             found if found.is_empty() => batch(&door, read).await,
-            found => reply::problems(400, &found),
+            found => reply::problems(400, &located(found, &read.bytes)),
         },
         false => take(&door, read, Route::Fhir(String::new()), Some("Bundle"), 200).await,
     }
@@ -135,14 +135,37 @@ async fn take(door: &Door, read: Read, route: Route, kind: Option<&str>, created
         let text = format!("{kind} is not taken; these are: {}", TYPES.join(", "));
         return refusal(Reader::Fhir, 404, "not-supported", "", &text);
     }
-    let found = check_fhir(kind, &read.body);
+    let found =
+        if door.flags(&route) { flagged(&route, kind, &read.body) } else { check_fhir(kind, &read.body) };
     if !found.is_empty() {
-        return reply::problems(400, &found);
+        return reply::problems(400, &located(found, &read.bytes));
     }
     let caller = read.caller.clone();
     let bytes = read.body.to_string().into_bytes();
     let message = door.message(&caller, route, Read { bytes, ..read });
     door.take(message, created).await
+}
+
+/// What this route refuses although it takes what is not valid: the rest is told in the log, by number.
+fn flagged(route: &Route, kind: Option<&str>, body: &Value) -> Vec<Refusal> {
+    let hard = check_taken(kind, body);
+    let soft = check_valid(body).len();
+    if hard.is_empty() && soft > 0 {
+        metrics::counter!("fhir_flagged", "route" => route.family()).increment(1);
+        tracing::warn!(route = route.family(), issues = soft, "accepted although it is not valid FHIR");
+    }
+    hard
+}
+
+/// With line and column in what was sent.
+fn located(problems: Vec<Refusal>, bytes: &[u8]) -> Vec<Refusal> {
+    let at = |problem: Refusal| match fhir_validate::locate(bytes, &problem.path) {
+        Some((line, column)) if !problem.path.is_empty() => {
+            Refusal { message: format!("{} (line {line}, column {column})", problem.message), ..problem }
+        }
+        _ => problem,
+    };
+    problems.into_iter().map(at).collect()
 }
 
 /// Each entry is a transaction of its own and answered by itself; one bad entry spoils no other.

@@ -36,11 +36,18 @@ struct Inner {
     limits: Limits,
     answer_within: Duration,
     success_codes: BTreeMap<String, u16>,
+    /// Routes whose FHIR is taken even if it is not valid.
+    flag_invalid: Vec<String>,
     metrics: PrometheusHandle,
     started: Instant,
 }
 
 impl Door {
+    /// Whether FHIR that is not valid is taken by this route, and flagged.
+    fn flags(&self, route: &Route) -> bool {
+        self.0.flag_invalid.contains(&route.to_string())
+    }
+
     pub fn new(
         settings: &config::Server,
         corridor: Corridor,
@@ -56,6 +63,7 @@ impl Door {
             },
             answer_within: Duration::from_millis(settings.answer_within_ms),
             success_codes: settings.success_codes.clone(),
+            flag_invalid: settings.flag_invalid.clone(),
             metrics,
             started: Instant::now(),
         }))

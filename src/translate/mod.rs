@@ -17,7 +17,7 @@ mod values;
 
 pub use guess::guess_route;
 pub use set::Set;
-pub use shape::{TYPES, check_fhir, is_url_of};
+pub use shape::{TYPES, check_fhir, check_taken, check_valid, definitions, is_url_of};
 
 use crate::config;
 use crate::domain::follow_up::{Draft, Meaning};
@@ -188,7 +188,7 @@ impl Mappings {
         let mut translated = translated;
         translated.versions =
             translated.mapping.split('+').map(|name| set.version(name).to_string()).collect();
-        gate(&translated)?;
+
         Ok((translated, work.trace.unwrap_or_default()))
     }
 
@@ -330,6 +330,7 @@ impl<'a> Translation<'a> {
             return Err(missing("doc"));
         }
         let output = self.apply(mapping, inputs)?;
+        output.entries.iter().try_for_each(|made| gate(&made.resource))?;
         let meaning = meaning::of_resources(mapping, output)?;
         Ok(Translated {
             mapping: mapping.name.clone(),
@@ -363,6 +364,21 @@ impl<'a> Translation<'a> {
             .map_err(|failure| refusal_of(*failure))?;
         if let Some(trace) = &mut self.trace {
             trace.append(&mut output.trace);
+        }
+        for made in &output.entries {
+            if let Some(issue) =
+                definitions().validate(&made.resource, made.rule.profile.as_deref()).into_iter().next()
+            {
+                let origin = &made.rule.origin;
+                return Err(Refusal {
+                    path: issue.expression,
+                    code: issue.code,
+                    message: format!(
+                        "what the mapping makes would not be valid FHIR: {} ({}:{})",
+                        issue.message, origin.file, origin.at.line
+                    ),
+                });
+            }
         }
         Ok(output)
     }
@@ -476,6 +492,7 @@ impl<'a> Translation<'a> {
 }
 
 fn one(mapping: &str, draft: Draft) -> Result<Translated, Refusal> {
+    draft.entries.iter().try_for_each(|entry| gate(&entry.resource))?;
     let part = Part { entry: None, meaning: Meaning::Resources(draft) };
     Ok(Translated { mapping: mapping.into(), parts: vec![part], versions: Vec::new() })
 }
@@ -544,23 +561,10 @@ fn at_entry(refusal: Refusal, entry: usize) -> Refusal {
 }
 
 /// A mistake of a mapping is found here and not by a server.
-fn gate(translated: &Translated) -> Result<(), Refusal> {
-    for part in &translated.parts {
-        let draft = match &part.meaning {
-            Meaning::Resources(draft) => draft,
-            Meaning::Outcome(outcome) => &outcome.draft,
-            _ => continue,
-        };
-        for entry in &draft.entries {
-            if let Err(message) = fhir_gate::check(&entry.resource) {
-                let path = entry.resource_type().to_string();
-                return Err(Refusal {
-                    path,
-                    code: "invalid",
-                    message: format!("would not be valid FHIR R4: {message}"),
-                });
-            }
-        }
-    }
-    Ok(())
+fn gate(resource: &Value) -> Result<(), Refusal> {
+    fhir_gate::check(resource).map_err(|message| Refusal {
+        path: resource["resourceType"].as_str().unwrap_or_default().to_string(),
+        code: "invalid",
+        message: format!("would not be valid FHIR R4: {message}"),
+    })
 }

@@ -208,6 +208,12 @@ impl Files for Beside {
     }
 }
 
+/// Every conformance resource that is shipped.
+pub(super) fn profiles() -> Vec<Value> {
+    let files = PROFILES.files().filter(|file| file.path().extension().is_some_and(|e| e == "json"));
+    files.filter_map(|file| serde_json::from_slice(file.contents()).ok()).collect()
+}
+
 /// What `include`, `fragment` and tables bring belongs to a mapping's version.
 fn version(name: &str, all: &All, files: &dyn Files) -> String {
     let mut hash = Sha256::new();

@@ -290,3 +290,33 @@ async fn health_and_metrics_name_no_patient() {
     let capability = world.get("/fhir/metadata").await.1;
     assert_eq!(capability["fhirVersion"], "4.0.1");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_valid_is_refused_with_its_place_or_flagged_where_that_is_wanted() {
+    let body = "{\n \"resourceType\": \"Observation\",\n \"status\": \"final\",\n \"code\": {\"text\": \"x\"},\n \"valueQuantity\": {\"value\": 1.10, \"unitt\": \"kg\"}\n}";
+    let world = World::new().await;
+    let send = |world: &World| {
+        let request =
+            world.http.post(world.url("/fhir/Observation")).header("content-type", "application/fhir+json");
+        request.body(body.to_string())
+    };
+    let (status, outcome) = world.send(send(&world)).await;
+    let issue = &outcome["issue"][0];
+    assert_eq!((status, &issue["expression"][0]), (400, &json!("Observation.valueQuantity.unitt")));
+    let words = issue["diagnostics"].as_str().unwrap_or_default();
+    assert!(words.contains("did you mean unit?") && words.contains("line 5, column 35"), "{words}");
+
+    let world =
+        World::with(&[("SERVER__FLAG_INVALID", "[\"/fhir/Observation\"]")], cht::Options::default()).await;
+    let right = body.replace("unitt", "code");
+    let request =
+        world.http.post(world.url("/fhir/Observation")).header("content-type", "application/fhir+json");
+    let (status, answer) = world.send(request.body(right)).await;
+    assert_eq!(status, 201, "{answer}");
+    world.settled().await;
+    let stored = world.fhir.resources("Observation").remove(0);
+    assert_eq!(stored["valueQuantity"]["value"].to_string(), "1.10", "digits are kept");
+    let (status, _) =
+        world.post("/fhir/Patient", &json!({"resourceType": "Patient", "gender": "femal"})).await;
+    assert_eq!(status, 400, "other routes refuse");
+}

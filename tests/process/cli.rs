@@ -142,3 +142,36 @@ fn hash_secret_makes_what_the_configuration_takes() {
     let clients = json!([{"id": "a", "secret": hash, "roles": ["push"]}]).to_string();
     assert_eq!(run(&["check"], &[("MEDIATOR__CLIENTS", &clients)]).0, 0, "{hash}");
 }
+
+#[test]
+fn a_scaffold_holds_as_it_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mappings = folder.path().display().to_string();
+    let environment = [("MEDIATOR__TRANSLATE__MAPPINGS", mappings.as_str())];
+    let form = "tests/fixtures/forms/household_survey.xml";
+    let (code, out, error) = run(&["scaffold", form], &environment);
+    assert_eq!(code, 0, "{out} {error}");
+    let settings = "mediator-config/cht/forms.json";
+    assert_eq!(run(&["scaffold", settings, "--form", "LTFU_REQUEST"], &environment).0, 0);
+    let report = "tests/fixtures/pushes/full-report-37.json";
+    assert_eq!(run(&["scaffold", report, "--name", "home-visit"], &environment).0, 0);
+    let (code, out, error) = run(&["check"], &environment);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("household-survey (yours"), "{out}");
+    let text = std::fs::read_to_string(folder.path().join("household-survey.yaml")).expect("written");
+    for expected in [
+        "How many bed nets are there?",
+        "TODO",
+        "each: doc.fields.child",
+        "as: number",
+        "display: \"Long lasting\"",
+        "leaves: doc.fields",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("nets.note"), "a note asks nothing");
+    let (code, _, error) = run(&["scaffold", form], &environment);
+    assert!(code == 1 && error.contains("is there already"), "{error}");
+    let (code, _, error) = run(&["scaffold", settings, "--form", "LTFU_REQUST"], &environment);
+    assert!(code == 1 && error.contains("did you mean LTFU_REQUEST?"), "{error}");
+}

@@ -8,6 +8,7 @@ use settle::Settle;
 pub use traffic::Traffic;
 
 use crate::domain::message::Route;
+use crate::domain::plan::Status;
 use crate::failpoint::reach;
 use crate::flow::envelope::envelope;
 use crate::flow::identify::Neighbours;
@@ -145,6 +146,11 @@ impl Corridor {
                 Place::Waits(told) => told,
                 Place::Gone => {
                     let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
+                    // Whoever accepted it is just about to set it going.
+                    if found.head.status == Status::Open && self.inner.clock.now() < deadline {
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                        continue;
+                    }
                     return found.answer;
                 }
             };

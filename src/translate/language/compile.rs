@@ -1,4 +1,5 @@
 //! A mapping's file becomes what is walked. Every mistake is found with its line.
+use super::super::definitions;
 use super::codec::{self, Codec};
 use super::mistake::{At, Mistake, nearest};
 use super::path::{Path, Step};
@@ -331,6 +332,15 @@ impl<'a> Compiler<'a> {
         let (each, leaves) = (spec.each.as_deref(), spec.leaves.as_deref());
         let over = self.over(here, each, leaves, &spec.except, None, spec.item.as_deref());
         let when = self.key(here, "if").map(|at| self.condition(&at));
+        if let Some(kind) = resource.0.get("resourceType").and_then(Node::text) {
+            match definitions().is_known(kind) {
+                true => self.elements(&resource, kind),
+                false => self.mistake(
+                    &below(&resource, "resourceType", resource.0).1,
+                    "no type of resource that is known here",
+                ),
+            }
+        }
         let resource = self.template(&resource);
         if over.is_some() {
             self.items.pop();
@@ -346,6 +356,41 @@ impl<'a> Compiler<'a> {
             profile: spec.profile.clone(),
             resource,
         }]
+    }
+
+    /// Names that R4 does not have at this path of a resource.
+    fn elements(&mut self, here: &At2, path: &str) {
+        if let Kind::List(items) = &here.0.kind {
+            return items.iter().enumerate().for_each(|(i, item)| self.elements(&below(here, i, item), path));
+        }
+        let entries = here.0.entries();
+        if SOURCES.iter().any(|source| here.0.get(source).is_some()) {
+            // The branches of a rule stand at the same path.
+            for key in ["then", "else", "do"] {
+                if let Some(at) = self.key(here, key) {
+                    self.elements(&at, path);
+                }
+            }
+            return;
+        }
+        let Some(known) = definitions().children(path) else { return };
+        for entry in entries {
+            let at = below(here, &entry.key, &entry.node);
+            let name = entry.key.strip_prefix('~').unwrap_or(&entry.key);
+            let name = name.strip_prefix('_').unwrap_or(name);
+            if name == "resourceType" {
+                continue;
+            }
+            match known.iter().find(|child| child.name == name) {
+                Some(_) if name == "contained" || name == "resource" => {}
+                Some(_) => self.elements(&at, &format!("{path}.{name}")),
+                None => {
+                    let hint = nearest(name, known.iter().map(|child| child.name.as_str()));
+                    let hint = if hint.starts_with("did you") { format!("; {hint}") } else { String::new() };
+                    self.mistake(&at.1, format!("{path} has no such element in R4{hint}"));
+                }
+            }
+        }
     }
 
     /// What another mapping makes; its names are ours from here on.

@@ -282,6 +282,19 @@ fn mistakes_name_line_key_and_what_was_expected() {
             "no entry before this one is called b",
         ),
         (
+            entry("{resourceType: Patient, nmae: x}"),
+            4,
+            1,
+            "Patient has no such element in R4; did you mean name?",
+        ),
+        (
+            entry("{resourceType: Task, output: [{if: {doc.x: 1}, then: {valueStrin: y}}]}"),
+            4,
+            1,
+            "Task.output has no such element in R4; did you mean valueString?",
+        ),
+        (entry("{resourceType: Patiet}"), 4, 1, "no type of resource that is known here"),
+        (
             "mapping: m\nsubject: b\nentries:\n- entry: a\n  resource: {}\n".into(),
             2,
             1,
