@@ -211,3 +211,26 @@ async fn cht_pushes_our_own_record_back_before_it_answers_and_nothing_waits() {
     let rows = world.settled().await;
     assert_eq!(rows.iter().filter(|row| row.status == "ignored").count(), 1, "{}", json!(rows));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contact_to_be_traced_becomes_a_report_of_its_own_kind() {
+    let world = World::new().await;
+    world.know_patient();
+    let mut request = ltfu("CT-1");
+    request["code"] = json!({"text": "Contact tracing"});
+    request["contained"] = json!([{"resourceType": "RelatedPerson", "id": "c", "patient": request["subject"],
+        "name": [{"text": "Otieno Ouma"}], "telecom": [{"system": "phone", "value": "+254712000222"}]}]);
+    request["reasonReference"] = json!([{"reference": "#c"}]);
+    let (status, answer) = world.post("/fhir/ServiceRequest", &request).await;
+    assert_eq!(status, 400, "a RelatedPerson is no reason: {answer}");
+    request["reasonReference"] = Value::Null;
+    request.as_object_mut().expect("an object").remove("reasonReference");
+    request["performer"] = json!([{"reference": "#c"}]);
+    let (status, answer) = world.post("/fhir/ServiceRequest", &request).await;
+    assert_eq!(status, 201, "{answer}");
+    world.settled().await;
+    let reports = world.cht.reports();
+    let report = reports.iter().find(|report| report["form"] == "CONTACT_TRACING").expect("a report");
+    assert_eq!(report["fields"]["contact_name"], "Otieno Ouma");
+    assert_eq!(report["fields"]["contact_phone"], "+254712000222");
+}
