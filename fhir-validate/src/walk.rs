@@ -368,12 +368,7 @@ impl<'a> Walk<'a> {
                     return self.told(at, "structure", expected);
                 };
                 self.fields(fields, value, element, Some(kind), at);
-                if !element.children.is_empty() && !matches!(name.as_str(), "BackboneElement" | "Element") {
-                    // A profile's children say less than the type's own.
-                    if let Some(own) = self.definitions.types.get(name) {
-                        self.checks(value, own, at);
-                    }
-                } else if let Some(own) = self.definitions.types.get(name) {
+                if let Some(own) = self.definitions.types.get(name) {
                     self.checks(value, own, at);
                 }
                 match name.as_str() {
@@ -416,11 +411,7 @@ impl<'a> Walk<'a> {
             };
             self.told(at, "code-invalid", message);
         }
-        for (key, (holds, message)) in &element.checks {
-            if !holds(value) {
-                self.told(at, "invariant", format!("{message} ({key})"));
-            }
-        }
+        self.checks(value, element, at);
     }
 
     /// A Coding or CodeableConcept with a required binding.
