@@ -341,6 +341,12 @@ impl<'a> Compiler<'a> {
                 ),
             }
         }
+        if let Some(url) =
+            spec.profile.as_ref().filter(|url| !definitions().profiles().any(|known| known == *url))
+        {
+            let known = nearest(url, definitions().profiles());
+            self.mistake(&below(here, "profile", here.0).1, format!("no profile has this URL; {known}"));
+        }
         let resource = self.template(&resource);
         if over.is_some() {
             self.items.pop();

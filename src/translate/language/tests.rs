@@ -294,6 +294,7 @@ fn mistakes_name_line_key_and_what_was_expected() {
             "Task.output has no such element in R4; did you mean valueString?",
         ),
         (entry("{resourceType: Patiet}"), 4, 1, "no type of resource that is known here"),
+        (entry("{resourceType: Patient}\n  profile: http://nowhere"), 5, 3, "no profile has this URL"),
         (
             "mapping: m\nsubject: b\nentries:\n- entry: a\n  resource: {}\n".into(),
             2,

@@ -239,10 +239,23 @@ fn reason(mapping: &Compiled, place: &Place) -> String {
     }
     let mut seen = std::collections::HashSet::new();
     reasons.retain(|reason| seen.insert(reason.clone()));
+    if reasons.is_empty() && is_joined(mapping, place) {
+        return "several become one text".into();
+    }
     match reasons.is_empty() {
         true => "it is only used in a join, a condition or expr, without a back".into(),
         false => reasons.join("; "),
     }
+}
+
+fn is_joined(mapping: &Compiled, place: &Place) -> bool {
+    let joins = mapping.rules().into_iter().filter_map(|rule| match &rule.source {
+        From::Join { parts, .. } => Some(parts),
+        _ => None,
+    });
+    let mut rules = Vec::new();
+    joins.flatten().for_each(|tree| tree.rules(&mut rules));
+    rules.iter().any(|rule| rule.places().contains(&place))
 }
 
 /// The name of the entry, if the place is read by later entries of that name only.
