@@ -129,8 +129,11 @@ impl Corridor {
         for one in &accepted {
             metrics::counter!("transactions_accepted", "repeat" => matches!(one, Accepted::Repeat(_)).to_string())
                 .increment(1);
-            if let Accepted::New(head) = one {
-                schedule.add(head);
+            match one {
+                // A repeat may be back from the journal before the first is set going.
+                Accepted::New(head) => schedule.add(head),
+                Accepted::Repeat(head) if head.status == Status::Open => schedule.add(head),
+                Accepted::Repeat(_) | Accepted::KeyReused(_) => {}
             }
         }
         drop(schedule);
@@ -146,11 +149,6 @@ impl Corridor {
                 Place::Waits(told) => told,
                 Place::Gone => {
                     let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
-                    // Whoever accepted it is just about to set it going.
-                    if found.head.status == Status::Open && self.inner.clock.now() < deadline {
-                        tokio::time::sleep(Duration::from_millis(2)).await;
-                        continue;
-                    }
                     return found.answer;
                 }
             };
