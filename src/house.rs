@@ -14,8 +14,8 @@ use crate::journal::embedded::Embedded;
 use crate::systems::callbacks::HttpCallbacks;
 use crate::systems::cht::ChtApi;
 use crate::systems::fhir_server::FhirApi;
-use crate::translate::Mappings;
 use crate::translate::language::mistake::Mistake;
+use crate::translate::{self, Mappings};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -46,6 +46,16 @@ fn journal_path(settings: &Settings) -> &Path {
     Path::new(settings.journal.url.trim_start_matches("sqlite:"))
 }
 
+/// Settings that name mappings and profiles which are not there: the key, and what was expected.
+pub fn unknown_names(settings: &Settings, mappings: &Mappings) -> Vec<(String, String)> {
+    let names = mappings.all_names();
+    let to = settings.delivery.to.keys().filter(|name| *name != "default" && !names.contains(name));
+    let told = format!("there is no mapping of this name; there are: {}", names.join(", "));
+    let of_mappings = to.map(|name| (format!("delivery.to.{name}"), told.clone()));
+    let profiles = translate::unknown_profiles(&settings.server.profiles).into_iter();
+    of_mappings.chain(profiles.map(|(kind, why)| (format!("server.profiles.{kind}"), why))).collect()
+}
+
 /// Opens the journal of the settings.
 pub fn journal(settings: &Settings) -> Result<Embedded, String> {
     let path = journal_path(settings);
@@ -74,6 +84,9 @@ impl House {
             to: settings.delivery.to.clone(),
         };
         let mappings = Mappings::new(&settings.translate).map_err(|mistakes| told(&mistakes))?;
+        if let Some((key, why)) = unknown_names(settings, &mappings).into_iter().next() {
+            return Err(format!("{key}: {why}"));
+        }
         let corridor = Corridor::new(near, mappings, traffic, clock, options(settings));
         let taken_up = corridor.start().await.map_err(|e| e.to_string())?;
         start_polls(settings, &servers, &corridor);

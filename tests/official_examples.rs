@@ -26,7 +26,7 @@ fn what_hl7_shows_is_kept_as_it_is() {
         for (i, line) in text.lines().enumerate() {
             let body = parse_json(line.as_bytes()).expect("JSON");
             let name = format!("{kind}:{}", i + 1);
-            let problems = check_fhir(Some(kind), &body);
+            let problems = check_fhir(Some(kind), &body, &Default::default());
             if !problems.is_empty() {
                 refused.push(format!("{name} {}", problems[0]));
                 continue;

@@ -96,7 +96,7 @@ proptest! {
         }
         let _ = guess_route(&body);
         let kind = match &route { Route::Fhir(kind) if !kind.is_empty() => Some(kind.as_str()), _ => None };
-        let problems = check_fhir(kind, &body);
+        let problems = check_fhir(kind, &body, &Default::default());
         prop_assert!(problems.len() <= 50);
         let mappings = mappings();
         let source = Source { route: &route, body: &body, received: 1_795_467_014_033 };

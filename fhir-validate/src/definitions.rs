@@ -171,6 +171,11 @@ impl Definitions {
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
+    /// The type of resource that a profile is of, if the profile is known.
+    pub fn type_of(&self, profile: &str) -> Option<&str> {
+        self.profiles.get(profile).map(|(kind, _)| kind.as_str())
+    }
+
     /// Canonical URLs of the profiles that were added.
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
         self.profiles.keys().map(String::as_str)

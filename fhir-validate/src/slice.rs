@@ -13,7 +13,9 @@ impl Slicing {
 
     /// Whether every discriminator is of a kind that is understood here.
     pub(crate) fn is_understood(&self) -> bool {
-        self.discriminators.iter().all(|(kind, _)| matches!(kind.as_str(), "value" | "pattern" | "exists"))
+        self.discriminators
+            .iter()
+            .all(|(kind, _)| matches!(kind.as_str(), "value" | "pattern" | "exists" | "type"))
     }
 }
 
@@ -26,6 +28,7 @@ fn fits(kind: &str, path: &str, slice: &Element, item: &Value) -> bool {
     let steps: Vec<&str> = path.split('.').filter(|step| *step != "$this").collect();
     match kind {
         "value" | "pattern" => told(slice, &steps, item).unwrap_or(false),
+        "type" => values(item, &steps).iter().any(|value| is_of_type(slice, &steps, value)),
         "exists" => {
             let there = !values(item, &steps).is_empty();
             let last = steps
@@ -37,6 +40,14 @@ fn fits(kind: &str, path: &str, slice: &Element, item: &Value) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a resource is of one of the types that the slice has there.
+fn is_of_type(slice: &Element, steps: &[&str], value: &Value) -> bool {
+    let element = steps
+        .iter()
+        .try_fold(slice, |element, step| element.children.iter().find(|child| child.name == *step));
+    element.is_some_and(|element| element.types.iter().any(|t| value["resourceType"] == t.code.as_str()))
 }
 
 /// Walks slice and item together; `None` if the slice says nothing there.

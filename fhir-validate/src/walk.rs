@@ -4,6 +4,7 @@ use crate::primitive::{Primitive, is_id};
 use crate::slice::{codings, holds};
 use crate::{Issue, Severity};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Most issues that are told at once.
@@ -50,7 +51,18 @@ impl Definitions {
     /// Every issue of a resource by R4, by the profile if one is given, and by the profiles that it
     /// claims itself (`meta.profile`) as far as they are known.
     pub fn validate(&self, resource: &Value, profile: Option<&str>) -> Vec<Issue> {
-        let mut walk = Walk { definitions: self, roots: Vec::new(), bundle: None, issues: Vec::new() };
+        self.validate_by(resource, profile, &BTreeMap::new())
+    }
+
+    /// The same, and every resource of a type in `by_type`, entries of a Bundle too, by that profile.
+    pub fn validate_by(
+        &self,
+        resource: &Value,
+        profile: Option<&str>,
+        by_type: &BTreeMap<String, String>,
+    ) -> Vec<Issue> {
+        let mut walk =
+            Walk { definitions: self, by_type, roots: Vec::new(), bundle: None, issues: Vec::new() };
         walk.resource(resource, None, profile, true);
         walk.issues.truncate(MOST);
         walk.issues
@@ -59,6 +71,8 @@ impl Definitions {
 
 struct Walk<'a> {
     definitions: &'a Definitions,
+    /// Profiles that resources must fulfil, by type; what is contained is free.
+    by_type: &'a BTreeMap<String, String>,
     /// The resources around, outermost first: `#id` is looked for in the one that contains.
     roots: Vec<&'a Value>,
     bundle: Option<&'a Value>,
@@ -116,10 +130,14 @@ impl<'a> Walk<'a> {
             let container = self.roots[self.roots.len() - 1];
             self.roots.push(container);
         }
+        let is_contained = self.roots.last().is_some_and(|root| !std::ptr::eq(*root, resource));
+        let asked = self.by_type.get(kind).filter(|_| !is_contained).map(String::as_str);
         self.fields(fields, resource, element, None, at);
         let claimed = resource["meta"]["profile"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let mut seen: Vec<&str> = Vec::new();
-        for url in profile.into_iter().chain(claimed.map(|url| url.split('|').next().unwrap_or(url))) {
+        for url in
+            profile.into_iter().chain(asked).chain(claimed.map(|url| url.split('|').next().unwrap_or(url)))
+        {
             if seen.contains(&url) {
                 continue;
             }
@@ -357,6 +375,13 @@ impl<'a> Walk<'a> {
         match &kind.kind {
             Kind::Primitive(primitive) => self.primitive(value, *primitive, element, at),
             Kind::Resource => self.resource(value, Some(at), None, false),
+            // A profile may say which type of resource stands there.
+            Kind::Complex(name) if self.definitions.is_known(name) => {
+                if value["resourceType"] != name.as_str() {
+                    return self.told(at, "structure", format!("expected a {name}"));
+                }
+                self.resource(value, Some(at), kind.profiles.first().map(String::as_str), false);
+            }
             Kind::Complex(name) => {
                 let Value::Object(fields) = value else {
                     let expected = match name.as_str() {

@@ -1,5 +1,6 @@
 //! `check`: everything that can be verified without running.
 use crate::config;
+use crate::house;
 use crate::translate::Mappings;
 use crate::translate::proof::survival::{Field, Survives};
 use crate::translate::proof::{self, Report};
@@ -35,14 +36,9 @@ pub(super) fn run(file: Option<&Path>, options: &Options) -> ExitCode {
                     said.extend(summary(&mappings, &report, options));
                     mistakes.extend(report.mistakes);
                     warnings.extend(report.warnings);
-                    let names = mappings.all_names();
-                    let to = settings.delivery.to.keys();
-                    for name in to.filter(|name| *name != "default" && !names.contains(name)) {
-                        let known = names.join(", ");
-                        mistakes.push(format!(
-                            "delivery.to.{name}: there is no mapping of this name; there are: {known}"
-                        ));
-                    }
+                    let unknown = house::unknown_names(&settings, &mappings);
+                    mistakes
+                        .extend(unknown.iter().map(|(key, why)| config::mistake(file, key, why).to_string()));
                 }
             }
         }

@@ -185,7 +185,7 @@ fn flagged(transaction: &Transaction) -> Option<String> {
         return None;
     }
     let body: serde_json::Value = serde_json::from_slice(&transaction.body).ok()?;
-    let problems = check_valid(&body);
+    let problems = check_valid(&body, &Default::default());
     let lines: Vec<String> = problems.iter().map(|problem| format!("not valid  {problem}")).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
 }

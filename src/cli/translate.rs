@@ -71,7 +71,10 @@ fn work(settings: &Settings, options: &Options) -> Result<(), String> {
         ));
     };
     if let Route::Fhir(kind) = route {
-        let problems = check_fhir(Some(if kind.is_empty() { "Bundle" } else { kind }), &message.body);
+        let problems = {
+            let kind = if kind.is_empty() { "Bundle" } else { kind };
+            check_fhir(Some(kind), &message.body, &settings.server.profiles)
+        };
         if !problems.is_empty() {
             return Err(problems.iter().map(|problem| told(problem)).collect::<Vec<_>>().join("\n"));
         }

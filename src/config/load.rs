@@ -116,6 +116,22 @@ pub fn load(
     }
 }
 
+/// A mistake that shows only beside other things (a mapping, a profile), with its place.
+pub fn mistake(file: Option<&Path>, key: &str, message: impl Into<String>) -> ConfigError {
+    let mut origin = Origin { file: String::new(), document: None, variables: Vec::new() };
+    if let Some(path) = file {
+        origin.file = path.display().to_string();
+        origin.document = read_file(path, &origin).ok().map(|(_, document)| document);
+    }
+    origin.variables = std::env::vars()
+        .filter_map(|(name, _)| {
+            let path = name.strip_prefix(PREFIX)?.split("__").map(str::to_lowercase).collect();
+            Some((path, name))
+        })
+        .collect();
+    origin.error(key, message)
+}
+
 fn read_file(path: &Path, origin: &Origin) -> Result<(Table, Document<String>), Vec<ConfigError>> {
     let fail = |line, message: String| {
         vec![ConfigError { place: origin.file.clone(), line, key: String::new(), message }]

@@ -6,7 +6,7 @@ mod load;
 mod secrets;
 
 pub use check::warnings;
-pub use load::{ConfigError, DEFAULTS, load};
+pub use load::{ConfigError, DEFAULTS, load, mistake};
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -50,6 +50,8 @@ pub struct Server {
     pub shutdown_within_ms: u64,
     /// Routes whose FHIR is taken even if it is not valid, and flagged: `/fhir/Observation`.
     pub flag_invalid: Vec<String>,
+    /// Profiles that FHIR from outside must fulfil, by type of resource.
+    pub profiles: BTreeMap<String, String>,
     /// Success code by route (`"/patient" = 201`).
     pub success_codes: BTreeMap<String, u16>,
 }

@@ -56,6 +56,27 @@ impl Entry {
     }
 }
 
+/// Types that have one identifier, and not a list of them.
+const SINGLE: &[&str] = &["QuestionnaireResponse", "Bundle"];
+
+/// The identifiers of a resource, be they one or a list.
+pub fn identifiers(resource: &Value) -> &[Value] {
+    match &resource["identifier"] {
+        Value::Array(all) => all,
+        Value::Null => &[],
+        one => std::slice::from_ref(one),
+    }
+}
+
+/// Sets them in the shape of the type; where only one can be, the first.
+pub fn set_identifiers(resource: &mut Value, all: Vec<Value>) {
+    let is_single = SINGLE.contains(&resource["resourceType"].as_str().unwrap_or_default());
+    resource["identifier"] = match is_single {
+        true => all.into_iter().next().unwrap_or_default(),
+        false => Value::Array(all),
+    };
+}
+
 /// The same for the same identifier, so that two messages mean one resource.
 pub fn full_url(kind: &str, identifier: &Identifier) -> String {
     let name = format!("{kind} {}", identifier.token());

@@ -3,12 +3,15 @@ use super::Door;
 use super::reply::{self, Reader, refusal};
 use super::request::{Place, Read};
 use crate::config::Role;
+use crate::domain::fhir::{identifiers, set_identifiers};
 use crate::domain::follow_up::Kind;
 use crate::domain::message::Route;
 use crate::domain::plan::FollowUp;
 use crate::flow::identify::directory_key;
 use crate::flow::ports::{Accepted, JournalError};
-use crate::translate::{Refusal, TYPES, check_fhir, check_taken, check_valid, is_url_of};
+use crate::translate::{
+    Profiles, Refusal, TYPES, capabilities, check_fhir, check_taken, check_valid, is_url_of,
+};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -94,9 +97,9 @@ pub(super) async fn update_by_identifier(
 /// The identifier that the caller goes by is the one that counts.
 fn put_first(resource: &mut Value, system: &str, value: &str) {
     if !(resource["identifier"].is_null() || resource["identifier"].is_array()) || !resource.is_object() {
-        return; // refused as it is
+        return; // refused as it is, or the one that it has
     }
-    let mut all = resource["identifier"].as_array().cloned().unwrap_or_default();
+    let mut all = identifiers(resource).to_vec();
     let wanted = |i: &Value| i["value"] == value && i["system"].as_str().unwrap_or_default() == system;
     let first = match all.iter().position(wanted) {
         Some(at) => all.remove(at),
@@ -104,7 +107,7 @@ fn put_first(resource: &mut Value, system: &str, value: &str) {
         None => json!({"system": system, "value": value}),
     };
     all.insert(0, first);
-    resource["identifier"] = json!(all);
+    set_identifiers(resource, all);
 }
 
 /// A transaction, message or collection is one act; a batch is as many as it has entries.
@@ -115,7 +118,7 @@ pub(super) async fn bundle(State(door): State<Door>, request: Request) -> Respon
     };
     let is_batch = read.body["resourceType"] == "Bundle" && read.body["type"] == "batch";
     match is_batch {
-        true => match check_fhir(Some("Bundle"), &read.body) {
+        true => match check_fhir(Some("Bundle"), &read.body, &door.0.profiles) {
             found if found.is_empty() => batch(&door, read).await,
             found => reply::problems(400, &located(found, &read.bytes)),
         },
@@ -135,8 +138,11 @@ async fn take(door: &Door, read: Read, route: Route, kind: Option<&str>, created
         let text = format!("{kind} is not taken; these are: {}", TYPES.join(", "));
         return refusal(Reader::Fhir, 404, "not-supported", "", &text);
     }
-    let found =
-        if door.flags(&route) { flagged(&route, kind, &read.body) } else { check_fhir(kind, &read.body) };
+    let profiles = &door.0.profiles;
+    let found = match door.flags(&route) {
+        true => flagged(&route, kind, &read.body, profiles),
+        false => check_fhir(kind, &read.body, profiles),
+    };
     if !found.is_empty() {
         return reply::problems(400, &located(found, &read.bytes));
     }
@@ -147,9 +153,9 @@ async fn take(door: &Door, read: Read, route: Route, kind: Option<&str>, created
 }
 
 /// What this route refuses although it takes what is not valid: the rest is told in the log, by number.
-fn flagged(route: &Route, kind: Option<&str>, body: &Value) -> Vec<Refusal> {
+fn flagged(route: &Route, kind: Option<&str>, body: &Value, profiles: &Profiles) -> Vec<Refusal> {
     let hard = check_taken(kind, body);
-    let soft = check_valid(body).len();
+    let soft = check_valid(body, profiles).len();
     if hard.is_empty() && soft > 0 {
         metrics::counter!("fhir_flagged", "route" => route.family()).increment(1);
         tracing::warn!(route = route.family(), issues = soft, "accepted although it is not valid FHIR");
@@ -223,7 +229,7 @@ fn entry_message(
         let message = format!("a {kind} goes to {kind}");
         return Err(vec![Refusal { path, code: "value", message }]);
     }
-    let problems = check_fhir(Some(&kind), &resource);
+    let problems = check_fhir(Some(&kind), &resource, &door.0.profiles);
     if !problems.is_empty() {
         return Err(problems.into_iter().map(at).collect());
     }
@@ -310,25 +316,9 @@ pub(super) async fn read(
     }
 }
 
-/// <https://hl7.org/fhir/R4/capabilitystatement.html>
+/// <https://hl7.org/fhir/R4/capabilitystatement.html>; it is one of the profiles.
 pub(super) async fn metadata() -> Response {
-    let resources: Vec<Value> = TYPES
-        .iter()
-        .map(|kind| {
-            let mut interactions = vec![json!({"code": "create"}), json!({"code": "update"})];
-            if matches!(*kind, "ServiceRequest" | "Task") {
-                interactions.push(json!({"code": "read"}));
-            }
-            json!({"type": kind, "interaction": interactions, "conditionalCreate": true, "conditionalUpdate": true})
-        })
-        .collect();
-    let body = json!({
-        "resourceType": "CapabilityStatement", "status": "active", "date": "2026-11-24", "kind": "instance",
-        "software": {"name": "cht-fhir-mediator", "version": env!("CARGO_PKG_VERSION")},
-        "implementation": {"description": "Mediator between the Community Health Toolkit and FHIR systems"},
-        "fhirVersion": "4.0.1", "format": ["application/fhir+json", "json"],
-        "rest": [{"mode": "server", "security": {"description": "Basic or Bearer, as configured in `clients`"},
-            "resource": resources, "interaction": [{"code": "transaction"}, {"code": "batch"}]}]
-    });
+    let mut body = capabilities().clone();
+    body["software"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     reply::json_response(Reader::Fhir, 200, &body)
 }

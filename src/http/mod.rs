@@ -38,6 +38,8 @@ struct Inner {
     success_codes: BTreeMap<String, u16>,
     /// Routes whose FHIR is taken even if it is not valid.
     flag_invalid: Vec<String>,
+    /// Profiles that FHIR must fulfil, by type.
+    profiles: BTreeMap<String, String>,
     metrics: PrometheusHandle,
     started: Instant,
 }
@@ -64,6 +66,7 @@ impl Door {
             answer_within: Duration::from_millis(settings.answer_within_ms),
             success_codes: settings.success_codes.clone(),
             flag_invalid: settings.flag_invalid.clone(),
+            profiles: settings.profiles.clone(),
             metrics,
             started: Instant::now(),
         }))

@@ -1,6 +1,7 @@
 //! An EMR's request that a CHW follow a patient up: ServiceRequest or Task.
 use super::values::{is_document_id, text};
 use super::{Refusal, required};
+use crate::domain::fhir::identifiers;
 use crate::domain::follow_up::{FollowUpRequest, State, Subject};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::record::RecordDraft;
@@ -61,7 +62,7 @@ fn subject_element(resource: &Value) -> &'static str {
 /// The first identifier; without any the id, and without that the content.
 pub(super) fn identifier_of(resource: &Value) -> Identifier {
     let kind = resource["resourceType"].as_str().unwrap_or_default();
-    let all = resource["identifier"].as_array().into_iter().flatten();
+    let all = identifiers(resource).iter();
     let first = all.filter_map(|i| Some((text(&i["system"]), text(&i["value"])?))).next();
     match (first, text(&resource["id"])) {
         (Some((given, value)), _) => Identifier::new(given.unwrap_or(system::REQUEST), value),

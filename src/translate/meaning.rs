@@ -3,7 +3,7 @@ use super::language::compile::Compiled;
 use super::language::eval::{Made, Output, identifier_path};
 use super::language::spec::WriteSpec;
 use super::{Refusal, values::text};
-use crate::domain::fhir::{Entry, Write};
+use crate::domain::fhir::{Entry, Write, identifiers};
 use crate::domain::follow_up::{Draft, Meaning, Outcome, Subject};
 use crate::domain::identifier::Identifier;
 use crate::domain::record::RecordDraft;
@@ -54,9 +54,10 @@ fn entry(made: Made) -> Entry {
 }
 
 fn subject_of(made: &Made) -> Subject {
-    let all = made.resource["identifier"].as_array().into_iter().flatten();
-    let identifiers =
-        all.filter_map(|i| Some(Identifier::new(text(&i["system"])?, text(&i["value"])?))).collect();
+    let identifiers = identifiers(&made.resource)
+        .iter()
+        .filter_map(|i| Some(Identifier::new(text(&i["system"])?, text(&i["value"])?)))
+        .collect();
     let path = identifier_path(made.rule).unwrap_or_else(|| "doc".into());
     Subject { identifiers, reference: None, path }
 }

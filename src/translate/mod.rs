@@ -17,7 +17,10 @@ mod values;
 
 pub use guess::guess_route;
 pub use set::Set;
-pub use shape::{TYPES, check_fhir, check_taken, check_valid, definitions, is_url_of};
+pub use shape::{
+    Profiles, TYPES, capabilities, check_fhir, check_taken, check_valid, definitions, is_url_of,
+    unknown_profiles,
+};
 
 use crate::config;
 use crate::domain::follow_up::{Draft, Meaning};

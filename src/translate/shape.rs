@@ -19,16 +19,22 @@ pub const TYPES: &[&str] = &[
     "Practitioner",
     "PractitionerRole",
     "Location",
+    "RelatedPerson",
+    "QuestionnaireResponse",
+    "Communication",
 ];
+
+/// Profiles that what comes in must fulfil, by type (`server.profiles`).
+pub type Profiles = std::collections::BTreeMap<String, String>;
 
 pub(super) fn is_taken(kind: &str) -> bool {
     TYPES.contains(&kind)
 }
 
 /// Every problem of a FHIR body that is to be taken as `kind`, each with the element it is about.
-pub fn check_fhir(kind: Option<&str>, body: &Value) -> Vec<Refusal> {
+pub fn check_fhir(kind: Option<&str>, body: &Value, profiles: &Profiles) -> Vec<Refusal> {
     let mut found = check_taken(kind, body);
-    for problem in check_valid(body) {
+    for problem in check_valid(body, profiles) {
         if !found.iter().any(|known| known.path == problem.path) {
             found.push(problem);
         }
@@ -57,8 +63,8 @@ pub fn check_taken(kind: Option<&str>, body: &Value) -> Vec<Refusal> {
     found
 }
 
-/// What R4 and our profiles say of it.
-pub fn check_valid(body: &Value) -> Vec<Refusal> {
+/// What R4 and profiles say of it: those that it claims, and those that are asked for.
+pub fn check_valid(body: &Value, profiles: &Profiles) -> Vec<Refusal> {
     // CHT builds Practitioners in its own way, and they are made valid.
     if !body["resourceType"].as_str().is_some_and(|kind| kind == "Bundle" || is_taken(kind))
         || body["resourceType"] == "Practitioner"
@@ -69,7 +75,7 @@ pub fn check_valid(body: &Value) -> Vec<Refusal> {
     if body["resourceType"] == "Bundle" && body["type"] == "batch" {
         return Vec::new();
     }
-    let issues = definitions().validate(body, None);
+    let issues = definitions().validate_by(body, None, profiles);
     let is_ours = |issue: &fhir_validate::Issue| {
         // What is not taken is not judged either.
         let Some(rest) = issue.expression.strip_prefix("Bundle.entry[") else {
@@ -95,6 +101,25 @@ pub fn definitions() -> &'static Definitions {
         let _ = definitions.add_all(super::set::profiles().iter());
         definitions
     })
+}
+
+/// What we say of ourselves at `/fhir/metadata`.
+pub fn capabilities() -> &'static Value {
+    static CAPABILITIES: OnceLock<Value> = OnceLock::new();
+    CAPABILITIES.get_or_init(|| {
+        let all = super::set::profiles().into_iter();
+        all.into_iter().find(|resource| resource["resourceType"] == "CapabilityStatement").unwrap_or_default()
+    })
+}
+
+/// Those of `profiles` that cannot be asked for, and why.
+pub fn unknown_profiles(profiles: &Profiles) -> Vec<(&str, String)> {
+    let wrong = |(kind, url): (&'_ String, &'_ String)| match definitions().type_of(url) {
+        Some(of) if of == kind => None,
+        Some(of) => Some(format!("this profile is of {of}")),
+        None => Some("no such profile is in fhir-profiles".into()),
+    };
+    profiles.iter().filter_map(|(kind, url)| Some((kind.as_str(), wrong((kind, url))?))).collect()
 }
 
 /// What the corridor itself cannot work with.
@@ -206,7 +231,10 @@ mod tests {
     use serde_json::json;
 
     fn paths(body: Value) -> Vec<String> {
-        check_fhir(None, &body).into_iter().map(|p| format!("{} {}", p.code, p.path)).collect()
+        check_fhir(None, &body, &Profiles::new())
+            .into_iter()
+            .map(|p| format!("{} {}", p.code, p.path))
+            .collect()
     }
 
     #[test]
@@ -245,7 +273,7 @@ mod tests {
         let patient = json!({"resourceType": "Patient", "gender": "female"});
         for body in [
             json!({"resourceType": "Bundle", "type": "message", "entry": [{"resource": patient}]}),
-            json!({"resourceType": "Bundle", "type": "collection", "entry": [{"resource": {"resourceType": "Communication"}}, {"resource": patient}]}),
+            json!({"resourceType": "Bundle", "type": "collection", "entry": [{"resource": {"resourceType": "Condition"}}, {"resource": patient}]}),
             json!({"resourceType": "Bundle", "type": "batch", "entry": [{"resource": {"resourceType": "Patient", "gender": 1}}]}),
         ] {
             assert_eq!(paths(body.clone()), Vec::<String>::new(), "{body}");

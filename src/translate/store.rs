@@ -1,7 +1,7 @@
 //! A resource that is kept on the FHIR servers as it came.
 use super::inbound::{Around, Door, cht_aware, identifier_of, patient_identifiers, subject_of};
 use super::values::text;
-use crate::domain::fhir::{Entry, Write};
+use crate::domain::fhir::{Entry, Write, identifiers, set_identifiers};
 use crate::domain::follow_up::{Draft, Subject};
 use crate::domain::identifier::Identifier;
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ pub(super) fn store(resource: &Value, full_url: Option<&str>, around: &Around) -
             reference: None,
             path: "Patient.identifier".into(),
         }),
+        "RelatedPerson" => subject_of(resource, "patient", around, Door::Fhir),
         _ => subject_of(resource, "subject", around, Door::Fhir),
     };
     carry(&mut stored, &target);
@@ -31,7 +32,12 @@ pub(super) fn store(resource: &Value, full_url: Option<&str>, around: &Around) -
 /// What others may have added to stays; what is one record of one moment is replaced.
 fn write_of(kind: &str) -> Write {
     match kind {
-        "Encounter" | "Observation" | "Task" | "ServiceRequest" => Write::Replace,
+        "Encounter"
+        | "Observation"
+        | "QuestionnaireResponse"
+        | "Communication"
+        | "Task"
+        | "ServiceRequest" => Write::Replace,
         _ => Write::Merge { keep: Vec::new() },
     }
 }
@@ -51,7 +57,7 @@ fn name_our_way(resource: &mut Value, is_patient: bool) {
 
 /// The identifier that it goes by is among its own; ids and versions are the server's.
 fn carry(resource: &mut Value, target: &Identifier) {
-    let mut all = resource["identifier"].as_array().cloned().unwrap_or_default();
+    let mut all = identifiers(resource).to_vec();
     let same = |i: &&mut Value| {
         text(&i["value"]) == Some(&target.value) && text(&i["system"]).is_none_or(|s| s == target.system)
     };
@@ -59,7 +65,7 @@ fn carry(resource: &mut Value, target: &Identifier) {
         Some(identifier) => identifier["system"] = json!(target.system),
         None => all.insert(0, json!({"system": target.system, "value": target.value})),
     }
-    resource["identifier"] = json!(all);
+    set_identifiers(resource, all);
     if let Some(fields) = resource.as_object_mut() {
         fields.remove("id");
         if let Some(meta) = fields.get_mut("meta").and_then(Value::as_object_mut) {
@@ -87,6 +93,19 @@ mod tests {
         assert!(
             draft.entries[0].resource.get("id").is_none() && draft.entries[0].resource.get("meta").is_none()
         );
+    }
+
+    #[test]
+    fn a_type_with_one_identifier_keeps_one() {
+        let answers = json!({"resourceType": "QuestionnaireResponse", "id": "7", "status": "completed"});
+        let draft = store(&answers, None, &Around(Vec::new()));
+        let expected = json!({"system": system::REQUEST, "value": "QuestionnaireResponse/7"});
+        assert_eq!(draft.entries[0].resource["identifier"], expected);
+        let named =
+            json!({"resourceType": "QuestionnaireResponse", "identifier": {"system": "s", "value": "1"}});
+        let draft = store(&named, None, &Around(Vec::new()));
+        assert_eq!(draft.entries[0].resource["identifier"], named["identifier"]);
+        assert!(draft.entries[0].target == Target::Identifier(Identifier::new("s", "1")));
     }
 
     #[test]

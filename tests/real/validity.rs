@@ -10,8 +10,8 @@ fn everything_that_is_made_is_valid_r4() {
     if !crate::have_java("HL7's validator") {
         return;
     }
-    let (profiles, resources) =
-        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (profiles, resources) = (conformance(), tempfile::tempdir().expect("a folder"));
+    let profiles = profiles.path();
     let mappings =
         Mappings::new(&config::load(None, std::iter::empty()).map_err(|_| ()).expect("defaults").translate)
             .expect("mappings");
@@ -20,7 +20,10 @@ fn everything_that_is_made_is_valid_r4() {
         let source = Source { route: &route, body: &body, received: 1_795_467_014_033 };
         let translated =
             mappings.translate(&source, None).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
-        for resource in resources_of(&mappings.preview(&translated)) {
+        for mut resource in resources_of(&mappings.preview(&translated)) {
+            if !matches!(route, Route::Fhir(_) | Route::DropIn(_)) {
+                claim(&mut resource);
+            }
             made += 1;
             let file = resources.path().join(format!("{name}-{made}.json"));
             std::fs::write(file, resource.to_string()).expect("written");
@@ -28,8 +31,9 @@ fn everything_that_is_made_is_valid_r4() {
     }
     assert!(made > 500, "{made} resources");
     let output = crate::part("fhir-check/check.sh")
-        .arg(profiles.path())
+        .arg(&profiles)
         .arg(resources.path())
+        .arg("--warnings")
         .output()
         .expect("a verdict");
     let said =
@@ -38,16 +42,79 @@ fn everything_that_is_made_is_valid_r4() {
         "{made} resources; {}",
         String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default()
     );
-    assert!(output.status.success(), "{}", said.chars().take(6000).collect::<String>());
+    let errors: Vec<&str> = said.lines().filter(|line| !line.contains(": warning: ")).take(40).collect();
+    assert!(output.status.success(), "{}", errors.join("\n"));
+    let unexplained: Vec<&str> =
+        said.lines().filter(|line| line.contains(": warning: ") && !is_explained(line)).collect();
+    assert!(unexplained.is_empty(), "{}", unexplained.join("\n"));
     // The judge is awake: what is wrong is found.
     let wrong = json!({"resourceType": "Patient", "gender": "femal"});
     std::fs::write(resources.path().join("wrong.json"), wrong.to_string()).expect("written");
+    let verdict =
+        crate::part("fhir-check/check.sh").arg(&profiles).arg(resources.path()).output().expect("a verdict");
+    assert!(!verdict.status.success() && String::from_utf8_lossy(&verdict.stdout).contains("wrong.json"));
+}
+
+/// What the judge warns of, and why it may.
+fn is_explained(warning: &str) -> bool {
+    const EXPLAINED: &[&str] = &[
+        // Narrative is for people who read FHIR; servers make it themselves.
+        "dom-6",
+        // Codes of LOINC, SNOMED CT, CIEL and of forms are not at hand here.
+        "CodeSystem is unknown and can't be validated",
+        // `/cht/encounter` carries codes of OpenMRS concepts, which OpenMRS itself writes without a system.
+        "Coding has no system",
+        "A code with no system",
+        // CHT configurations of the TypeScript mediator say it in words only.
+        "from the value set 'Participant type'",
+        // The types of a deployment's own hierarchy have no standard code.
+        "None of the codings provided are in the value set 'V3 Value SetServiceDeliveryLocationRoleType'",
+        // The CHW stands in the Encounter that each Observation belongs to.
+        "all observations should have a performer",
+    ];
+    EXPLAINED.iter().any(|known| warning.contains(known))
+}
+
+/// The definitions of fhir-profiles, without its examples.
+fn conformance() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let all = std::fs::read_dir(format!("{}/fhir-profiles", env!("CARGO_MANIFEST_DIR"))).expect("profiles");
+    for file in all.flatten().filter(|file| file.path().extension().is_some_and(|e| e == "json")) {
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).expect("copied");
+    }
+    folder
+}
+
+/// Says which profiles a resource fulfils, so that the judge holds it to them.
+fn claim(resource: &mut Value) {
+    let profile = match resource["resourceType"].as_str().unwrap_or_default() {
+        "Patient" => "cht-patient",
+        "Practitioner" => "cht-practitioner",
+        "PractitionerRole" => "cht-practitioner-role",
+        "Organization" => "cht-organization",
+        "Location" => "cht-location",
+        "Encounter" => "visit",
+        "Observation" => "answer",
+        "ServiceRequest" => "referral",
+        "Task" => "request-task",
+        _ => return,
+    };
+    resource["meta"]["profile"] =
+        json!([format!("https://cht-fhir-mediator.org/fhir/StructureDefinition/{profile}")]);
+}
+
+#[test]
+fn the_examples_of_the_profiles_are_valid() {
+    if !crate::have_java("HL7's validator") {
+        return;
+    }
+    let examples = format!("{}/fhir-profiles/examples", env!("CARGO_MANIFEST_DIR"));
     let verdict = crate::part("fhir-check/check.sh")
-        .arg(profiles.path())
-        .arg(resources.path())
+        .arg(conformance().path())
+        .arg(examples)
         .output()
         .expect("a verdict");
-    assert!(!verdict.status.success() && String::from_utf8_lossy(&verdict.stdout).contains("wrong.json"));
+    assert!(verdict.status.success(), "{}", String::from_utf8_lossy(&verdict.stdout));
 }
 
 fn messages() -> Vec<(String, Route, Value)> {

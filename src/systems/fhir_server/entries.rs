@@ -62,7 +62,9 @@ pub(super) fn merge(ours: &Value, theirs: &Value, keep: &[String]) -> Value {
             continue;
         }
         let value = match key.as_str() {
-            "identifier" => united(value, &merged.get("identifier").cloned().unwrap_or_default()),
+            "identifier" if value.is_array() => {
+                united(value, &merged.get("identifier").cloned().unwrap_or_default())
+            }
             "extension" => with_theirs(value, merged.get("extension")),
             _ => value.clone(),
         };

@@ -594,8 +594,7 @@ fn failure(rule: &Rule, from: &[&Place], code: &'static str, message: String) ->
 
 /// The first identifier of a resource; QuestionnaireResponse and Bundle have but one.
 pub fn first_identifier(resource: &Value) -> Option<Identifier> {
-    let own = &resource["identifier"];
-    let first = if own.is_array() { &own[0] } else { own };
+    let first = crate::domain::fhir::identifiers(resource).first()?;
     Some(Identifier::new(text(&first["system"])?, text(&first["value"])?))
 }
 

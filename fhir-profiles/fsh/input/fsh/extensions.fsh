@@ -1,0 +1,39 @@
+Extension: Household
+Id: household
+Title: "Household"
+Description: "The household that a person lives in, as a place in CHT."
+Context: Patient
+* value[x] only Reference(Location)
+* value[x] 1..1
+
+Extension: Muted
+Id: muted
+Title: "Muted"
+Description: "Since when CHT asks for no visits of this person or place. It is gone again when CHT unmutes."
+Context: Patient, Practitioner, Location, Organization
+* value[x] only dateTime
+* value[x] 1..1
+
+Extension: PhoneAsWritten
+Id: phone-as-written
+Title: "Phone as written"
+Description: "The phone number as it stands in CHT, before it was brought into E.164."
+Context: ContactPoint
+* value[x] only string
+* value[x] 1..1
+
+Extension: BirthDateEstimated
+Id: birth-date-estimated
+Title: "Birth date estimated"
+Description: "The birth date was computed from an age that somebody told."
+Context: Patient.birthDate, Practitioner.birthDate
+* value[x] only boolean
+* value[x] 1..1
+
+Extension: RecordedInCht
+Id: recorded-in-cht
+Title: "Recorded in CHT"
+Description: "CHT recorded this death, and may take it back; a death that a clinic recorded stays."
+Context: Patient.deceased[x]
+* value[x] only boolean
+* value[x] 1..1
