@@ -31,7 +31,7 @@ fn everything_that_is_made_is_valid_r4() {
     }
     assert!(made > 500, "{made} resources");
     let output = crate::part("fhir-check/check.sh")
-        .arg(&profiles)
+        .arg(profiles)
         .arg(resources.path())
         .arg("--warnings")
         .output()
@@ -51,7 +51,7 @@ fn everything_that_is_made_is_valid_r4() {
     let wrong = json!({"resourceType": "Patient", "gender": "femal"});
     std::fs::write(resources.path().join("wrong.json"), wrong.to_string()).expect("written");
     let verdict =
-        crate::part("fhir-check/check.sh").arg(&profiles).arg(resources.path()).output().expect("a verdict");
+        crate::part("fhir-check/check.sh").arg(profiles).arg(resources.path()).output().expect("a verdict");
     assert!(!verdict.status.success() && String::from_utf8_lossy(&verdict.stdout).contains("wrong.json"));
 }
 
