@@ -48,6 +48,16 @@ impl Gate {
         Entry::Open
     }
 
+    /// Calls that may begin now; `None` while it is closed.
+    pub fn room(&self, now: Millis) -> Option<usize> {
+        match self.look(now) {
+            Entry::Closed { .. } => None,
+            Entry::Busy => Some(0),
+            Entry::Open if self.probing => Some(1),
+            Entry::Open => Some(self.limits.max_concurrent - self.in_use),
+        }
+    }
+
     pub fn enter(&mut self, now: Millis) -> Entry {
         let entry = self.look(now);
         if entry == Entry::Open {
@@ -67,7 +77,7 @@ impl Gate {
     }
 
     /// How a call went, for the breaker.
-    pub fn report(&mut self, failure: Option<&Failure>, now: Millis) {
+    fn report(&mut self, failure: Option<&Failure>, now: Millis) {
         let pause = match failure.map(|f| f.kind) {
             Some(FailureKind::Unauthorised) => Some(UNAUTHORISED_PAUSE),
             Some(FailureKind::Transient(asked) | FailureKind::Fault(asked)) => {

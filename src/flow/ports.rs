@@ -9,6 +9,7 @@ use crate::domain::record::Record;
 use async_trait::async_trait;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Milliseconds since 1970.
@@ -79,6 +80,8 @@ pub struct Transaction {
     pub body: Vec<u8>,
     /// Times that an operator asked for it again.
     pub reruns: u32,
+    /// When that was last; 0: never.
+    pub rerun_at: Millis,
     pub attempts: u32,
     pub mapping: Option<String>,
     pub error: Option<String>,
@@ -199,6 +202,9 @@ pub enum JournalError {
 /// The durable store. `journal::contract` is the suite that every implementation passes.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
+    /// Whom to tell of each accepted message, once it is safe, in the order of their numbers and before
+    /// its sender is: what is on disk is carried out even if nobody waits for the answer any more.
+    fn on_accepted(&self, tell: Arc<dyn Fn(&[Accepted]) + Send + Sync>);
     /// Stores messages; answers when they are safe on disk.
     async fn accept(&self, messages: Vec<NewTransaction>) -> Result<Vec<Accepted>, JournalError>;
     /// Stores a state together with the facts that go with it; answers when they are safe.
@@ -326,12 +332,13 @@ pub trait Cht: Send + Sync + 'static {
     async fn people_with_shortcode(&self, shortcode: &str) -> Result<Vec<Value>, Failure>;
 }
 
-/// Keeps calls away from destinations that are down or refuse us.
+/// Keeps calls away from destinations that are down or refuse us, and no more at once than they bear.
+#[async_trait]
 pub trait Guard: Send + Sync + 'static {
-    /// The failure to give instead of calling, if the destination is closed.
-    fn closed(&self, destination: &str) -> Option<Failure>;
-    /// How a call went.
-    fn report(&self, destination: &str, failure: Option<&Failure>);
+    /// Waits for room; the failure to give instead of calling, if the destination is closed.
+    async fn enter(&self, destination: &str) -> Result<(), Failure>;
+    /// How the call went; once for each that entered.
+    fn leave(&self, destination: &str, failure: Option<&Failure>);
 }
 
 #[async_trait]

@@ -33,6 +33,8 @@ pub struct Schedule {
     callbacks: Limits,
     places: HashMap<i64, Place>,
     lanes: HashMap<String, BTreeSet<i64>>,
+    /// Who runs in a lane: one at most, even if an older one is added meanwhile.
+    running_in: HashMap<String, i64>,
     ready: VecDeque<i64>,
     parked: BTreeSet<(Millis, i64)>,
     gates: HashMap<String, Gate>,
@@ -47,6 +49,7 @@ impl Schedule {
             gates,
             places: HashMap::new(),
             lanes: HashMap::new(),
+            running_in: HashMap::new(),
             ready: VecDeque::new(),
             parked: BTreeSet::new(),
             waiting: HashMap::new(),
@@ -90,8 +93,14 @@ impl Schedule {
     /// not even started.
     pub fn next(&mut self, now: Millis) -> Option<(i64, String)> {
         while let Some(seq) = self.ready.pop_front() {
+            let is_free = self.is_free(seq);
             let Some(place) = self.places.get_mut(&seq) else { continue };
             if place.state != State::Ready {
+                continue;
+            }
+            // An older one may have come in the meantime.
+            if !is_free {
+                place.state = State::Behind;
                 continue;
             }
             place.state = State::Running;
@@ -103,9 +112,12 @@ impl Schedule {
                     self.set_busy(seq);
                 }
                 _ => {
-                    let id = self.places.get(&seq).map(|place| place.id.clone()).unwrap_or_default();
+                    let Some(place) = self.places.get(&seq) else { continue };
+                    for subject in &place.subjects {
+                        self.running_in.insert(subject.clone(), seq);
+                    }
                     self.running += 1;
-                    return Some((seq, id));
+                    return Some((seq, place.id.clone()));
                 }
             }
         }
@@ -113,8 +125,14 @@ impl Schedule {
     }
 
     /// A started one has stopped running: call before saying how it stands.
-    pub fn stopped(&mut self) {
+    pub fn stopped(&mut self, seq: i64) {
         self.running -= 1;
+        let subjects = self.places.get(&seq).map(|place| place.subjects.clone()).unwrap_or_default();
+        for subject in &subjects {
+            self.running_in.remove(subject);
+        }
+        let waiting = subjects.iter().filter_map(|subject| self.lanes.get(subject)?.first().copied());
+        waiting.collect::<BTreeSet<_>>().into_iter().for_each(|seq| self.advance(seq));
     }
 
     fn queue(&mut self, destination: &str, seq: i64) {
@@ -219,34 +237,26 @@ impl Schedule {
     pub fn leave(&mut self, destination: &str, failure: Option<&Failure>, again: bool, now: Millis) {
         let Some(gate) = self.gate(destination) else { return };
         gate.leave(failure, again, now);
-        // When the gate has closed, all of them find that out and park.
-        let wake = if gate.is_closed(now) { usize::MAX } else { 1 };
-        for _ in 0..wake {
-            match self.waiting.get_mut(destination).and_then(VecDeque::pop_front) {
-                Some(seq) => {
-                    if let Some(place) = self.places.get_mut(&seq) {
-                        place.queued.retain(|d| d != destination);
-                    }
-                    self.hurry(seq);
-                }
-                None => return,
-            }
+        self.wake_waiting(destination, now);
+    }
+
+    /// As many as there is room for. When the gate has closed, all of them find that out and park.
+    fn wake_waiting(&mut self, destination: &str, now: Millis) {
+        let Some(gate) = self.gates.get(destination) else { return };
+        let mut room = gate.room(now).unwrap_or(usize::MAX);
+        while room > 0 {
+            let Some(seq) = self.waiting.get_mut(destination).and_then(VecDeque::pop_front) else { return };
+            // Who has ended, or was cancelled, needs no room.
+            let Some(place) = self.places.get_mut(&seq) else { continue };
+            place.queued.retain(|d| d != destination);
+            room -= 1;
+            self.hurry(seq);
         }
     }
 
-    /// Until when a destination is left alone, and why.
-    pub fn closed(&self, destination: &str, now: Millis) -> Option<(Millis, String)> {
-        match self.gates.get(destination)?.look(now) {
-            Entry::Closed { until, reason } => Some((until, reason)),
-            _ => None,
-        }
-    }
-
-    /// How a call went that took no place in the destination's queue.
-    pub fn report(&mut self, destination: &str, failure: Option<&Failure>, now: Millis) {
-        if let Some(gate) = self.gate(destination) {
-            gate.report(failure, now);
-        }
+    /// Asks for a call that is no delivery. Whoever is told `Busy` asks again when one has ended.
+    pub fn pass(&mut self, destination: &str, now: Millis) -> Entry {
+        self.gate(destination).map_or(Entry::Open, |gate| gate.enter(now))
     }
 
     pub fn reopen_gates(&mut self) {
@@ -278,11 +288,17 @@ impl Schedule {
         self.running
     }
 
-    /// Ready if it is first in all its lanes.
+    /// First in all its lanes, and nobody else runs there.
+    fn is_free(&self, seq: i64) -> bool {
+        let Some(place) = self.places.get(&seq) else { return false };
+        place.subjects.iter().all(|subject| {
+            self.lanes.get(subject).and_then(BTreeSet::first) == Some(&seq)
+                && self.running_in.get(subject).is_none_or(|running| *running == seq)
+        })
+    }
+
     fn advance(&mut self, seq: i64) {
-        let Some(place) = self.places.get(&seq) else { return };
-        let first = place.subjects.iter().all(|s| self.lanes.get(s).and_then(BTreeSet::first) == Some(&seq));
-        if first
+        if self.is_free(seq)
             && let Some(place) = self.places.get_mut(&seq)
             && place.state == State::Behind
         {
@@ -328,12 +344,64 @@ mod tests {
         schedule.add(&head(3, &["b"]));
         schedule.add(&head(4, &["c"]));
         assert_eq!(running(&mut schedule), [1, 4]);
-        schedule.remove(1);
+        end(&mut schedule, 1);
         assert_eq!(running(&mut schedule), [2]);
-        schedule.remove(4);
+        end(&mut schedule, 4);
         assert!(running(&mut schedule).is_empty());
-        schedule.remove(2);
+        end(&mut schedule, 2);
         assert_eq!(running(&mut schedule), [3]);
+    }
+
+    fn end(schedule: &mut Schedule, seq: i64) {
+        schedule.stopped(seq);
+        schedule.remove(seq);
+    }
+
+    #[test]
+    fn an_older_one_that_comes_late_waits_for_the_newer_that_runs() {
+        let mut schedule = schedule();
+        schedule.add(&head(6, &["a"]));
+        assert_eq!(running(&mut schedule), [6]);
+        schedule.add(&head(5, &["a"]));
+        assert!(running(&mut schedule).is_empty());
+        schedule.stopped(6);
+        schedule.park(6, 100);
+        assert_eq!(running(&mut schedule), [5], "it is older, and nobody runs");
+        assert_eq!(schedule.wake(100), None);
+        assert!(running(&mut schedule).is_empty());
+        end(&mut schedule, 5);
+        assert_eq!(running(&mut schedule), [6]);
+    }
+
+    #[test]
+    fn an_older_one_goes_before_a_newer_that_has_not_begun() {
+        let mut schedule = schedule();
+        schedule.add(&head(6, &["a", "b"]));
+        schedule.add(&head(5, &["b"]));
+        assert_eq!(running(&mut schedule), [5]);
+        end(&mut schedule, 5);
+        assert_eq!(running(&mut schedule), [6]);
+    }
+
+    #[test]
+    fn after_an_outage_as_many_are_woken_as_there_is_room_for() {
+        let limits = Limits { max_concurrent: 3, breaker_failures: 1, ..LIMITS };
+        let mut schedule = Schedule::with_gates(HashMap::from([("fhir".to_string(), Gate::new(limits))]), limits);
+        (1..=6).for_each(|seq| schedule.add(&head(seq, &[])));
+        running(&mut schedule);
+        assert_eq!(schedule.enter("fhir", 1, 0), Entry::Open);
+        schedule.leave("fhir", Some(&Failure::transient("down")), false, 0);
+        let later = 1000;
+        assert_eq!(schedule.enter("fhir", 1, later), Entry::Open, "the probe");
+        for seq in 2..=6 {
+            assert_eq!(schedule.enter("fhir", seq, later), Entry::Busy);
+            schedule.stopped(seq);
+            schedule.set_busy(seq);
+        }
+        schedule.remove(2);
+        schedule.leave("fhir", None, false, later);
+        let woken: Vec<i64> = std::iter::from_fn(|| schedule.next(later).map(|(seq, _)| seq)).collect();
+        assert_eq!(woken, [3, 4, 5], "the cancelled one takes nobody's turn");
     }
 
     #[test]
@@ -342,6 +410,7 @@ mod tests {
         schedule.add(&head(1, &["a"]));
         schedule.add(&head(2, &["a"]));
         assert_eq!(running(&mut schedule), [1]);
+        schedule.stopped(1);
         schedule.park(1, 100);
         schedule.add(&head(3, &["b"]));
         assert_eq!(running(&mut schedule), [3]);
@@ -359,8 +428,10 @@ mod tests {
         assert_eq!(schedule.enter("fhir", 1, 0), Entry::Open);
         assert_eq!(schedule.enter("fhir", 2, 0), Entry::Busy);
         assert_eq!(schedule.enter("fhir", 3, 0), Entry::Busy);
+        schedule.stopped(2);
         schedule.set_busy(2);
         schedule.leave("fhir", None, false, 0);
+        schedule.stopped(3);
         schedule.set_busy(3);
         assert_eq!(running(&mut schedule), [2]);
         assert_eq!(schedule.enter("fhir", 2, 0), Entry::Open);
@@ -376,6 +447,7 @@ mod tests {
         schedule.enter("fhir", 1, 0);
         assert_eq!(schedule.enter("fhir", 2, 0), Entry::Busy);
         schedule.leave("fhir", None, false, 0);
+        schedule.stopped(2);
         schedule.set_busy(2);
         assert_eq!(running(&mut schedule), [2]);
     }

@@ -85,6 +85,78 @@ async fn a_repeat_is_of_the_newest_with_its_key() {
 }
 
 #[tokio::test]
+async fn what_is_safe_is_told_in_order_even_if_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 1000);
+    let told: Arc<std::sync::Mutex<Vec<i64>>> = Arc::default();
+    let seen = told.clone();
+    journal.on_accepted(Arc::new(move |accepted| {
+        let numbers = accepted.iter().map(|one| one.head().seq);
+        seen.lock().expect("a lock").extend(numbers);
+    }));
+    let mut tasks = Vec::new();
+    for i in 0..200 {
+        let journal = journal.clone();
+        let task = tokio::spawn(async move { accept(&journal, new(&format!("t{i}"), &format!("k{i}"), "d")).await });
+        match i % 2 {
+            0 => tasks.push(task),
+            _ => {
+                tokio::task::yield_now().await;
+                task.abort();
+            }
+        }
+    }
+    for task in tasks {
+        let seq = task.await.expect("a task").head().seq;
+        assert!(told.lock().expect("a lock").contains(&seq), "told before its sender is answered");
+    }
+    let open: Vec<i64> = journal.open().await.expect("a list").into_iter().map(|head| head.seq).collect();
+    assert!(open.len() >= 100);
+    assert_eq!(*told.lock().expect("a lock"), open);
+}
+
+#[tokio::test]
+async fn a_poll_that_finds_what_failed_again_is_a_repeat() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    let poll = |id: &str, digest: &str| NewTransaction {
+        route: "poll/fhir".parse().expect("a route"),
+        ..new(id, "k", digest)
+    };
+    accept(&journal, poll("1", "A")).await;
+    journal.mark(mark("1", Status::Failed));
+    assert!(matches!(accept(&journal, poll("2", "A")).await, Accepted::Repeat(head) if head.id == "1"));
+    assert!(matches!(accept(&journal, poll("3", "B")).await, Accepted::New(_)));
+}
+
+#[tokio::test]
+async fn what_a_newer_one_has_overtaken_is_not_rerun() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    for (id, digest, status) in [("1", "A", Status::Failed), ("2", "B", Status::Delivered)] {
+        accept(&journal, new(id, "k", digest)).await;
+        journal.commit(mark(id, status), Facts::default()).await.expect("written");
+    }
+    let refused = journal.change("1", Action::Rerun, 9).await.expect("written");
+    assert!(refused.err().is_some_and(|why| why.contains("newer")));
+    let cancelled = journal.change("1", Action::Cancel, 9).await.expect("written");
+    assert_eq!(cancelled.map(|head| head.status), Ok(Status::Cancelled));
+}
+
+#[tokio::test]
+async fn a_list_tells_who_waits_for_whom() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    for (id, subject) in [("1", "a"), ("2", "x"), ("3", "a")] {
+        let message = NewTransaction { subjects: vec![subject.into()], ..new(id, id, "d") };
+        accept(&journal, message).await;
+    }
+    let rows = journal.list(Filter::default()).await.expect("a list");
+    let waits: Vec<Option<&str>> = rows.iter().map(|row| row.waits_for.as_deref()).collect();
+    assert_eq!(waits, [None, None, Some("1")]);
+}
+
+#[tokio::test]
 async fn many_at_once_are_each_accepted_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = open(folder.path(), 10_000);

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::oneshot;
 
 pub struct Embedded {
@@ -27,6 +27,7 @@ pub struct Embedded {
     pending: Arc<Mutex<HashMap<String, (u64, Mark)>>>,
     marks: AtomicU64,
     max_open: u64,
+    tell: Arc<OnceLock<Arc<dyn Fn(&[Accepted]) + Send + Sync>>>,
 }
 
 /// What a write leaves for whoever waits; taken when its commit is safe.
@@ -47,6 +48,7 @@ impl Embedded {
             pending: Arc::default(),
             marks: AtomicU64::new(0),
             max_open,
+            tell: Arc::default(),
         })
     }
 
@@ -55,14 +57,24 @@ impl Embedded {
     }
 
     /// Runs `work` in the next group and answers when that is on disk.
-    async fn write<T, F>(&self, mut work: F) -> Result<T, JournalError>
+    async fn write<T, F>(&self, work: F) -> Result<T, JournalError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<Result<T, JournalError>> + Send + 'static,
     {
+        self.write_and_tell(work, |_| {}).await
+    }
+
+    /// The same; `tell` is called by the writer, in the order of the writes, before this answers.
+    async fn write_and_tell<T, F, G>(&self, mut work: F, tell: G) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<Result<T, JournalError>> + Send + 'static,
+        G: FnOnce(&T) + Send + 'static,
+    {
         let slot: Slot<T> = Arc::default();
         let (done, waits) = oneshot::channel();
-        let left = slot.clone();
+        let (left, safe) = (slot.clone(), slot.clone());
         let write = Write {
             work: Box::new(move |connection| {
                 let made = work(connection)?;
@@ -70,9 +82,15 @@ impl Embedded {
                 Ok(())
             }),
             done: Box::new(move |result| {
+                if result.is_ok()
+                    && let Some(Ok(made)) = lock(&safe).as_ref()
+                {
+                    tell(made);
+                }
                 let _ = done.send(result);
             }),
             waited_for: true,
+            of: None,
         };
         self.writer()?.submit(write)?;
         waits.await.map_err(|_| JournalError::Unwritable("the journal is closed".into()))??;
@@ -169,8 +187,10 @@ fn accept_one(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Accepted
         if new.strict && !same {
             return Ok(Accepted::KeyReused(head));
         }
-        // A failed or cancelled one is no answer: whoever sends it again wants it tried again.
-        if same && !matches!(head.status, Status::Failed | Status::Cancelled) {
+        // A failed or cancelled one is no answer: whoever sends it again wants it tried again. A poll
+        // only finds again what it found.
+        let is_poll = matches!(new.route, crate::domain::message::Route::Poll(_));
+        if same && (is_poll || !matches!(head.status, Status::Failed | Status::Cancelled)) {
             return Ok(Accepted::Repeat(head));
         }
     }
@@ -278,15 +298,33 @@ fn write_facts(c: &Connection, facts: &Facts) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// The newest delivered message with the same key that came after this one.
+fn newer_of(c: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+    c.prepare_cached(
+        "SELECT n.id FROM transactions o JOIN transactions n ON n.key = o.key AND n.seq > o.seq \
+         WHERE o.id = ?1 AND n.status = 'delivered' ORDER BY n.seq DESC LIMIT 1",
+    )?
+    .query_row([id], |row| row.get(0))
+    .optional()
+}
+
 fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Result<Result<Head, String>> {
     let found = c
         .prepare_cached(&format!("SELECT {HEAD} FROM transactions WHERE id = ?1"))?
         .query_row([id], rows::head)
         .optional()?;
     let Some(head) = found else { return Ok(Err(format!("there is no transaction {id}"))) };
+    if action != Action::Cancel
+        && let Some(newer) = newer_of(c, id)?
+    {
+        return Ok(Err(format!(
+            "a newer version of the same was delivered after it ({newer}): this one would take that back; \
+             cancel it instead"
+        )));
+    }
     match (action, head.status) {
         (Action::Rerun | Action::RerunAsPlanned, Status::Open) => {
-            c.execute("UPDATE transactions SET not_before = 0 WHERE id = ?1", [id])?;
+            c.execute("UPDATE transactions SET not_before = 0, rerun_at = ?2 WHERE id = ?1", params![id, at])?;
         }
         (Action::Rerun | Action::RerunAsPlanned, Status::Delivered) => {
             return Ok(Err("it is delivered already; nothing is left to do".into()));
@@ -296,8 +334,8 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
         (Action::Rerun, _) => {
             c.execute(
                 "UPDATE transactions SET status = 'open', reruns = reruns + 1, not_before = 0, error = NULL, \
-                 plan = NULL, progress = NULL, answer = NULL, finished = NULL WHERE id = ?1",
-                [id],
+                 plan = NULL, progress = NULL, answer = NULL, finished = NULL, rerun_at = ?2 WHERE id = ?1",
+                params![id, at],
             )?;
         }
         (Action::RerunAsPlanned, _) => {
@@ -316,8 +354,8 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
             }
             c.execute(
                 "UPDATE transactions SET status = 'open', not_before = 0, error = NULL, progress = ?2, \
-                 answer = NULL, finished = NULL WHERE id = ?1",
-                params![id, to_json(&steps)?],
+                 answer = NULL, finished = NULL, rerun_at = ?3 WHERE id = ?1",
+                params![id, to_json(&steps)?, at],
             )?;
         }
         (Action::Cancel, Status::Open | Status::Failed) => {
@@ -347,8 +385,8 @@ impl Journal for Embedded {
     }
 
     async fn accept(&self, messages: Vec<NewTransaction>) -> Result<Vec<Accepted>, JournalError> {
-        let max_open = self.max_open;
-        self.write(move |c| {
+        let (max_open, tell) = (self.max_open, self.tell.clone());
+        let work = move |c: &Connection| {
             let open: u64 = c
                 .prepare_cached("SELECT n FROM counts WHERE status = 'open'")?
                 .query_row([], |row| row.get(0))
@@ -358,8 +396,17 @@ impl Journal for Embedded {
                 return Ok(Err(JournalError::Full(open)));
             }
             messages.iter().map(|new| accept_one(c, new)).collect::<rusqlite::Result<Vec<_>>>().map(Ok)
-        })
-        .await
+        };
+        let tell = move |accepted: &Vec<Accepted>| {
+            if let Some(tell) = tell.get() {
+                tell(accepted);
+            }
+        };
+        self.write_and_tell(work, tell).await
+    }
+
+    fn on_accepted(&self, tell: Arc<dyn Fn(&[Accepted]) + Send + Sync>) {
+        let _ = self.tell.set(tell);
     }
 
     async fn commit(&self, mark: Mark, facts: Facts) -> Result<(), JournalError> {
@@ -382,6 +429,7 @@ impl Journal for Embedded {
         let Ok(writer) = self.writer() else { return };
         let (pending, id, number) = (self.pending.clone(), mark.id.clone(), self.marks.fetch_add(1, Relaxed));
         lock(&pending).insert(id.clone(), (number, mark.clone()));
+        let own = id.clone();
         writer.submit_always(Write {
             work: Box::new(move |c| write_mark(c, &mark)),
             done: Box::new(move |_| {
@@ -391,6 +439,7 @@ impl Journal for Embedded {
                 }
             }),
             waited_for: false,
+            of: Some(own),
         });
     }
 
@@ -421,6 +470,10 @@ impl Journal for Embedded {
 
     async fn list(&self, filter: Filter) -> Result<Vec<Row>, JournalError> {
         self.read(move |c| {
+            let open = format!("SELECT {HEAD} FROM transactions WHERE status = 'open' ORDER BY seq");
+            let mut open = c.prepare(&open)?;
+            let open = open.query_map([], rows::head)?.collect::<rusqlite::Result<Vec<_>>>()?;
+            let lanes = rows::Lanes::of(open.into_iter());
             c.prepare(&format!(
                 "SELECT {LIST} FROM (SELECT * FROM transactions \
                  WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR route = ?2) \
@@ -428,7 +481,7 @@ impl Journal for Embedded {
             ))?
             .query_map(
                 params![filter.status.map(Status::as_str), filter.route, filter.limit.map_or(-1, i64::from)],
-                rows::list,
+                |row| rows::list(row, &lanes),
             )?
             .collect()
         })

@@ -6,6 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::HashMap;
 
 pub(super) const HEAD: &str = "seq, id, subjects, status, not_before";
 
@@ -20,7 +21,7 @@ pub(super) fn head(row: &rusqlite::Row) -> Result<Head> {
 }
 
 pub(super) const TRANSACTION: &str = "seq, id, subjects, status, not_before, route, client, home, received, body, \
-     reruns, attempts, mapping, error, plan, progress, answer, finished";
+     reruns, attempts, mapping, error, plan, progress, answer, finished, rerun_at";
 
 pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
     Ok(Transaction {
@@ -38,14 +39,35 @@ pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
         progress: optional_json(row, 15)?.unwrap_or_default(),
         answer: optional_json(row, 16)?,
         finished: row.get(17)?,
+        rerun_at: row.get(18)?,
     })
 }
 
 pub(super) const LIST: &str = "id, route, received, status, attempts, error, client, mapping, not_before, \
-     (SELECT e.id FROM transactions e, json_each(e.subjects) s WHERE e.status = 'open' AND t.status = 'open' \
-      AND e.seq < t.seq AND s.value IN (SELECT value FROM json_each(t.subjects)) ORDER BY e.seq LIMIT 1)";
+     seq, subjects";
 
-pub(super) fn list(row: &rusqlite::Row) -> Result<Row> {
+/// Whom an open one waits for: the oldest before it about the same patient or request.
+pub(super) struct Lanes(HashMap<String, (i64, String)>);
+
+impl Lanes {
+    /// `open` in order of arrival.
+    pub(super) fn of(open: impl Iterator<Item = Head>) -> Self {
+        let mut first = HashMap::new();
+        for head in open {
+            for subject in head.subjects {
+                first.entry(subject).or_insert((head.seq, head.id.clone()));
+            }
+        }
+        Self(first)
+    }
+
+    fn before(&self, seq: i64, subjects: &[String]) -> Option<String> {
+        let before = subjects.iter().filter_map(|subject| self.0.get(subject)).filter(|(at, _)| *at < seq);
+        before.min().map(|(_, id)| id.clone())
+    }
+}
+
+pub(super) fn list(row: &rusqlite::Row, lanes: &Lanes) -> Result<Row> {
     let status: String = row.get(3)?;
     let not_before: i64 = row.get(8)?;
     Ok(Row {
@@ -56,7 +78,10 @@ pub(super) fn list(row: &rusqlite::Row) -> Result<Row> {
         error: row.get(5)?,
         client: row.get(6)?,
         mapping: row.get(7)?,
-        waits_for: row.get(9)?,
+        waits_for: match status == "open" {
+            true => lanes.before(row.get(9)?, &json::<Vec<String>>(row, 10)?),
+            false => None,
+        },
         next_attempt: (status == "open" && not_before > 0).then(|| rfc3339(not_before)),
         status,
     })

@@ -68,6 +68,10 @@ END;
 CREATE TRIGGER count_gone AFTER DELETE ON transactions BEGIN
   UPDATE counts SET n = n - 1 WHERE status = old.status;
 END;
+"#,
+r#"
+-- When an operator asked for it again; 0: never.
+ALTER TABLE transactions ADD COLUMN rerun_at INTEGER NOT NULL DEFAULT 0;
 "#];
 
 /// Brings a journal of any earlier release up to this one. A newer one is refused, not guessed at.

@@ -2,6 +2,7 @@
 //! one fsync. Under load hundreds of messages share it.
 use crate::flow::ports::JournalError;
 use rusqlite::Connection;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,8 @@ pub(super) struct Write {
     pub done: Done,
     /// Somebody waits for it. Otherwise it may join the next group, and is kept until it is written.
     pub waited_for: bool,
+    /// The transaction whose state it is: of several that could not be written only the newest counts.
+    pub of: Option<String>,
 }
 
 #[derive(Clone)]
@@ -168,9 +171,18 @@ fn finish(connection: &Connection, mut group: Vec<Write>, file: &Watched) -> Vec
                     false => kept.push(write),
                 }
             }
-            kept
+            newest(kept)
         }
     }
+}
+
+/// Of each transaction the last mark: it says all that those before it say.
+fn newest(kept: Vec<Write>) -> Vec<Write> {
+    let mut seen = HashSet::new();
+    let mut last: Vec<Write> =
+        kept.into_iter().rev().filter(|write| write.of.as_ref().is_none_or(|id| seen.insert(id.clone()))).collect();
+    last.reverse();
+    last
 }
 
 /// One transaction; each write in a savepoint of its own, so that one that fails spoils no other.

@@ -8,7 +8,6 @@ use settle::Settle;
 pub use traffic::Traffic;
 
 use crate::domain::message::Route;
-use crate::domain::plan::Status;
 use crate::failpoint::reach;
 use crate::flow::envelope::envelope;
 use crate::flow::identify::Neighbours;
@@ -67,18 +66,27 @@ struct Inner {
     stop: CancellationToken,
 }
 
-/// Where somebody who waits for a transaction finds it.
-enum Place {
-    Known(Answer),
-    Waits(oneshot::Receiver<Settled>),
-    /// Finished some time ago: the journal has the answer.
-    Gone,
-}
-
 enum Verdict {
     Finished(Option<Answer>),
     Parked(Millis),
     Busy,
+}
+
+impl Inner {
+    /// Puts what is safe into the schedule. Called by the journal, in order; somebody else starts it.
+    fn set_going(&self, accepted: &[Accepted]) {
+        let mut schedule = self.traffic.schedule();
+        for one in accepted {
+            metrics::counter!("transactions_accepted", "repeat" => matches!(one, Accepted::Repeat(_)).to_string())
+                .increment(1);
+            match one {
+                Accepted::New(head) => schedule.add(head),
+                Accepted::Repeat(_) | Accepted::KeyReused(_) => {}
+            }
+        }
+        drop(schedule);
+        self.parked.notify_one();
+    }
 }
 
 impl Corridor {
@@ -110,6 +118,12 @@ impl Corridor {
         let mut schedule = self.inner.traffic.schedule();
         open.iter().for_each(|head| schedule.add(head));
         drop(schedule);
+        let inner = Arc::downgrade(&self.inner);
+        self.inner.near.journal.on_accepted(Arc::new(move |accepted| {
+            if let Some(inner) = inner.upgrade() {
+                inner.set_going(accepted);
+            }
+        }));
         tokio::spawn(Self::wake_parked(self.clone()));
         tokio::spawn(Self::take_commands(self.clone()));
         self.pump();
@@ -125,18 +139,6 @@ impl Corridor {
         let new = messages.into_iter().map(|message| new_transaction(message, now, &day)).collect();
         let accepted = self.inner.near.journal.accept(new).await?;
         reach("journaled");
-        let mut schedule = self.inner.traffic.schedule();
-        for one in &accepted {
-            metrics::counter!("transactions_accepted", "repeat" => matches!(one, Accepted::Repeat(_)).to_string())
-                .increment(1);
-            match one {
-                // A repeat may be back from the journal before the first is set going.
-                Accepted::New(head) => schedule.add(head),
-                Accepted::Repeat(head) if head.status == Status::Open => schedule.add(head),
-                Accepted::Repeat(_) | Accepted::KeyReused(_) => {}
-            }
-        }
-        drop(schedule);
         self.pump();
         Ok(accepted)
     }
@@ -144,13 +146,10 @@ impl Corridor {
     /// Waits until the transaction is finished, or it is clear that it will not be by `deadline`.
     pub async fn wait(&self, head: &Head, deadline: Millis) -> Option<Answer> {
         loop {
-            let told = match self.subscribe(head) {
-                Place::Known(answer) => return Some(answer),
-                Place::Waits(told) => told,
-                Place::Gone => {
-                    let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
-                    return found.answer;
-                }
+            let Some(told) = self.subscribe(head) else {
+                // Finished already: the journal has the answer.
+                let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
+                return found.answer;
             };
             let left = Duration::from_millis((deadline - self.inner.clock.now()).max(0) as u64);
             tokio::select! {
@@ -167,17 +166,14 @@ impl Corridor {
         }
     }
 
-    fn subscribe(&self, head: &Head) -> Place {
+    fn subscribe(&self, head: &Head) -> Option<oneshot::Receiver<Settled>> {
         let mut settle = self.settle();
-        if let Some(answer) = settle.recent.get(&head.id) {
-            return Place::Known(answer.clone());
-        }
         if !self.inner.traffic.schedule().contains(head.seq) {
-            return Place::Gone;
+            return None;
         }
         let (tell, told) = oneshot::channel();
         settle.waiters.entry(head.id.clone()).or_default().push(tell);
-        Place::Waits(told)
+        Some(told)
     }
 
     /// Whether the transaction has to wait for another about the same patient or request.
@@ -207,7 +203,6 @@ impl Corridor {
     pub async fn change(&self, id: &str, action: Action) -> Result<Result<Head, String>, JournalError> {
         let changed = self.inner.near.journal.change(id, action, self.inner.clock.now()).await?;
         if let Ok(head) = &changed {
-            self.settle().recent.remove(id);
             let mut schedule = self.inner.traffic.schedule();
             match action {
                 Action::Rerun | Action::RerunAsPlanned => {
@@ -280,13 +275,13 @@ impl Corridor {
         let verdict = self.carry_safely(&id).await;
         // Told before it leaves the schedule: whoever asks in between still finds it there.
         match &verdict {
-            Verdict::Finished(Some(answer)) => self.settle().finish(&id, answer.clone()),
+            Verdict::Finished(Some(answer)) => self.settle().tell(&id, &Settled::Finished(answer.clone())),
             Verdict::Finished(None) => self.settle().tell(&id, &Settled::Parked(Millis::MAX)),
             Verdict::Parked(until) => self.settle().tell(&id, &Settled::Parked(*until)),
             Verdict::Busy => {}
         }
         let mut schedule = self.inner.traffic.schedule();
-        schedule.stopped();
+        schedule.stopped(seq);
         match verdict {
             Verdict::Finished(_) => schedule.remove(seq),
             Verdict::Parked(until) => schedule.park(seq, until),

@@ -1,39 +1,60 @@
 //! The schedule, behind a lock.
-use crate::flow::gate::{Gate, Limits};
+use crate::flow::gate::{Entry, Gate, Limits};
 use crate::flow::ports::{Clock, Failure, FailureKind, Guard};
 use crate::flow::schedule::Schedule;
+use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// The schedule, shared with whoever asks a neighbour something outside a delivery.
 pub struct Traffic {
     schedule: Mutex<Schedule>,
     clock: Arc<dyn Clock>,
+    /// A call somewhere has ended.
+    ended: Notify,
 }
 
 impl Traffic {
     /// `callbacks` are the limits of each host that is called back.
     pub fn new(gates: HashMap<String, Gate>, callbacks: Limits, clock: Arc<dyn Clock>) -> Self {
-        Self { schedule: Mutex::new(Schedule::with_gates(gates, callbacks)), clock }
+        Self { schedule: Mutex::new(Schedule::with_gates(gates, callbacks)), clock, ended: Notify::new() }
     }
 
     pub(in crate::flow) fn schedule(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// `again` if the message had failed there before.
+    pub(in crate::flow) fn leave(&self, destination: &str, failure: Option<&Failure>, again: bool) {
+        let now = self.clock.now();
+        self.schedule().leave(destination, failure, again, now);
+        self.ended.notify_waiters();
+    }
 }
 
+#[async_trait]
 impl Guard for Traffic {
-    fn closed(&self, destination: &str) -> Option<Failure> {
-        let now = self.clock.now();
-        let (until, reason) = self.schedule().closed(destination, now)?;
-        let wait = Duration::from_millis((until - now).max(0) as u64);
-        let message = format!("{destination} is left alone for {} s: {reason}", wait.as_secs());
-        Some(Failure::new(FailureKind::Transient(Some(wait)), message))
+    async fn enter(&self, destination: &str) -> Result<(), Failure> {
+        loop {
+            // Before the look, so that a call that ends in between is not missed.
+            let ended = self.ended.notified();
+            let now = self.clock.now();
+            let entry = self.schedule().pass(destination, now);
+            match entry {
+                Entry::Open => return Ok(()),
+                Entry::Busy => ended.await,
+                Entry::Closed { until, reason } => {
+                    let wait = Duration::from_millis((until - now).max(0) as u64);
+                    let message = format!("{destination} is left alone for {} s: {reason}", wait.as_secs());
+                    return Err(Failure::new(FailureKind::Transient(Some(wait)), message));
+                }
+            }
+        }
     }
 
-    fn report(&self, destination: &str, failure: Option<&Failure>) {
-        let now = self.clock.now();
-        self.schedule().report(destination, failure, now);
+    fn leave(&self, destination: &str, failure: Option<&Failure>) {
+        Traffic::leave(self, destination, failure, false);
     }
 }

@@ -1,5 +1,5 @@
 //! One transaction through its steps.
-use super::{Corridor, Verdict};
+use super::{Corridor, Traffic, Verdict};
 use crate::domain::fhir::{Entry, Target};
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
@@ -158,17 +158,18 @@ impl Corridor {
         body: &Value,
     ) {
         reach("before-delivery");
+        let mut call = Call { traffic: &self.inner.traffic, destination: &step.destination, ended: false };
         let result = deliver(&self.inner.near, step, &transaction.progress[..index]).await;
         reach("after-delivery");
         let now = self.inner.clock.now();
         let again = transaction.progress[index].attempts > 0;
-        self.inner.traffic.schedule().leave(&step.destination, result.as_ref().err(), again, now);
+        call.end(result.as_ref().err(), again);
         self.pump();
         metrics::counter!("deliveries", "destination" => kind_of(&step.destination),
             "result" => if result.is_ok() { "done" } else { "failed" })
         .increment(1);
         transaction.attempts += 1;
-        let exhausted = self.inner.options.backoff.is_exhausted(transaction.received, now);
+        let exhausted = self.is_exhausted(transaction, now);
         let progress = &mut transaction.progress[index];
         progress.attempts += 1;
         match result {
@@ -316,7 +317,7 @@ impl Corridor {
         let words = format!("{destination}: {}", redact(&failure.full(), body));
         transaction.error = Some(words.clone());
         let ends = failure.kind == FailureKind::Permanent
-            || self.inner.options.backoff.is_exhausted(transaction.received, now);
+            || self.is_exhausted(&transaction, now);
         if ends {
             let answer = confirm::answer(&transaction, Status::Failed, None);
             self.inner.near.journal.mark(self.mark_of(&transaction, Status::Failed, 0, Some(answer.clone())));
@@ -327,6 +328,12 @@ impl Corridor {
         let until = now + delay.as_millis() as Millis;
         self.inner.near.journal.mark(self.mark_of(&transaction, Status::Open, until, None));
         Verdict::Parked(until)
+    }
+
+    /// Whether it has been tried for long enough: since it came, was asked for again, or we started.
+    fn is_exhausted(&self, transaction: &Transaction, now: Millis) -> bool {
+        let since = transaction.received.max(transaction.rerun_at).max(self.inner.started);
+        self.inner.options.backoff.is_exhausted(since, now)
     }
 
     fn mark_of(
@@ -348,6 +355,27 @@ impl Corridor {
             answer,
             at: self.inner.clock.now(),
         }
+    }
+}
+
+/// Leaves the destination's room free again, even if the delivery panics.
+struct Call<'a> {
+    traffic: &'a Traffic,
+    destination: &'a str,
+    ended: bool,
+}
+
+impl Call<'_> {
+    fn end(&mut self, failure: Option<&Failure>, again: bool) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.traffic.leave(self.destination, failure, again);
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.end(None, false);
     }
 }
 

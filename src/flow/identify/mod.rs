@@ -120,11 +120,10 @@ impl Draughtsman<'_> {
         question: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Stop> {
         let wait = |failure| Stop::Wait { destination: destination.to_string(), failure };
-        if let Some(failure) = self.near.guard.closed(destination) {
-            return Err(wait(failure));
-        }
+        self.near.guard.enter(destination).await.map_err(wait)?;
+        let mut call = Call { guard: &*self.near.guard, destination, ended: false };
         let answer = question.await;
-        self.near.guard.report(destination, answer.as_ref().err());
+        call.end(answer.as_ref().err());
         answer.map_err(wait)
     }
 
@@ -177,6 +176,27 @@ impl Draughtsman<'_> {
             entry.target = Target::Id(format!("Patient/{}", id.value));
         }
         Ok(())
+    }
+}
+
+/// Leaves the destination's room free again, however the question ends.
+struct Call<'a> {
+    guard: &'a dyn Guard,
+    destination: &'a str,
+    ended: bool,
+}
+
+impl Call<'_> {
+    fn end(&mut self, failure: Option<&Failure>) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.guard.leave(self.destination, failure);
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.end(None);
     }
 }
 
