@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(settings: Settings) -> ExitCode {
     log(&settings.log);
+    quiet_panics();
     for warning in config::warnings(&settings) {
         tracing::warn!("{warning}");
     }
@@ -28,6 +29,14 @@ fn log(settings: &config::Log) {
     if let Err(error) = result {
         eprintln!("no log: {error}");
     }
+}
+
+/// A panic is a bug; its words may hold what a message said, so only its place is told.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "the mediator itself failed: this is a bug, please report it");
+    }));
 }
 
 /// Until SIGTERM or SIGINT. SIGHUP reads the mappings anew.

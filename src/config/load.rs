@@ -103,7 +103,8 @@ pub fn load(
             errors.push(origin.error(&path.join("."), message));
         }
     }
-    for (key, message) in secrets::read(&mut merged) {
+    let variables: Vec<String> = origin.variables.iter().map(|(path, _)| path.join(".")).collect();
+    for (key, message) in secrets::read(&mut merged, &variables) {
         errors.push(origin.error(&key, message));
     }
     let settings = read_all(merged, &Value::Table(defaults), &origin, &mut errors);

@@ -3,18 +3,20 @@ use toml::Value;
 
 const SECRETS: &[&str] = &["password", "bearer_token", "client_secret", "secret"];
 
-/// Reads every `<secret>_file` and puts its content under `<secret>`. Answers what went wrong, by key.
-pub(super) fn read(settings: &mut Value) -> Vec<(String, String)> {
+/// Reads every `<secret>_file` and puts its content under `<secret>`. `variables` are the keys that the
+/// environment sets: it overrides the file, whichever way each of them gives the secret. Answers what
+/// went wrong, by key.
+pub(super) fn read(settings: &mut Value, variables: &[String]) -> Vec<(String, String)> {
     let mut errors = Vec::new();
-    walk(settings, "", &mut errors);
+    walk(settings, "", variables, &mut errors);
     errors
 }
 
-fn walk(value: &mut Value, at: &str, errors: &mut Vec<(String, String)>) {
+fn walk(value: &mut Value, at: &str, variables: &[String], errors: &mut Vec<(String, String)>) {
     match value {
         Value::Array(items) => {
             for (i, item) in items.iter_mut().enumerate() {
-                walk(item, &format!("{at}.{i}"), errors);
+                walk(item, &format!("{at}.{i}"), variables, errors);
             }
         }
         Value::Table(table) => {
@@ -22,6 +24,12 @@ fn walk(value: &mut Value, at: &str, errors: &mut Vec<(String, String)>) {
                 let key = format!("{secret}_file");
                 let Some(file) = table.remove(&key) else { continue };
                 let full = format!("{at}.{key}").trim_start_matches('.').to_string();
+                let plain = full.trim_end_matches("_file").to_string();
+                match (variables.contains(&full), variables.contains(&plain)) {
+                    (true, false) => drop(table.remove(*secret)),
+                    (false, true) => continue,
+                    _ => {}
+                }
                 match content(&file, table.contains_key(*secret)) {
                     Ok(text) => {
                         table.insert(secret.to_string(), Value::String(text));
@@ -30,7 +38,7 @@ fn walk(value: &mut Value, at: &str, errors: &mut Vec<(String, String)>) {
                 }
             }
             for (key, value) in table {
-                walk(value, format!("{at}.{key}").trim_start_matches('.'), errors);
+                walk(value, format!("{at}.{key}").trim_start_matches('.'), variables, errors);
             }
         }
         _ => {}

@@ -25,6 +25,8 @@ pub enum Write {
     /// Ours is laid over it: identifiers are united, elements that we don't set stay, and of the
     /// elements in `keep` the server's are kept where it has them.
     Merge { keep: Vec<String> },
+    /// As `Merge`, and ours is all that CHT says of it: what we once wrote and no longer say goes.
+    Whole { keep: Vec<String> },
     /// It stays as it is.
     CreateIfMissing,
 }
@@ -75,6 +77,37 @@ pub fn set_identifiers(resource: &mut Value, all: Vec<Value>) {
         true => all.into_iter().next().unwrap_or_default(),
         false => Value::Array(all),
     };
+}
+
+/// How a resource says that it asks for a conditional create: what is there already stays as it is.
+const CREATE_ONLY: &str = "create-only";
+
+pub fn mark_create_only(resource: &mut Value) {
+    let tag = json!({"system": format!("{CANONICAL}CodeSystem/write"), "code": CREATE_ONLY});
+    if !resource["meta"].is_object() {
+        resource["meta"] = json!({});
+    }
+    match resource["meta"]["tag"].as_array_mut() {
+        Some(tags) => tags.push(tag),
+        None => resource["meta"]["tag"] = json!([tag]),
+    }
+}
+
+/// Whether it said so; it does not any more.
+pub fn take_create_only(resource: &mut Value) -> bool {
+    let Some(tags) = resource.pointer_mut("/meta/tag").and_then(Value::as_array_mut) else { return false };
+    let before = tags.len();
+    tags.retain(|tag| {
+        tag["code"] != CREATE_ONLY || tag["system"] != format!("{CANONICAL}CodeSystem/write").as_str()
+    });
+    let (left, marked) = (tags.len(), tags.len() < before);
+    if left == 0 {
+        resource["meta"].as_object_mut().map(|meta| meta.remove("tag"));
+    }
+    if resource["meta"].as_object().is_some_and(serde_json::Map::is_empty) {
+        resource.as_object_mut().map(|fields| fields.remove("meta"));
+    }
+    marked
 }
 
 /// The same for the same identifier, so that two messages mean one resource.

@@ -97,6 +97,9 @@ pub struct FollowUpRequest {
     pub subject: Subject,
     /// The requester as the request names it: `Organization/x`, or an identifier's value.
     pub requester: Option<String>,
+    /// Of a Task: the ServiceRequest that it is about, which may have been sent too.
+    #[serde(default)]
+    pub focus: Option<Identifier>,
     /// The ServiceRequest or Task, as it came, with `identifier` in it.
     pub resource: Value,
     /// What a CHT deployment gets to see of it.

@@ -18,6 +18,10 @@ pub mod system {
     pub const REQUEST: &str = "urn:cht-fhir-mediator:request";
     /// A CHT uuid that CHT itself has sent us or confirmed; others may claim what they like.
     pub const IN_CHT: &str = "urn:cht-fhir-mediator:in-cht";
+    /// The ids of Patients that a client was answered with: it may name them so later.
+    pub fn told(client: &str) -> String {
+        format!("urn:cht-fhir-mediator:told:{client}")
+    }
     /// The ids that a destination gave to Patients.
     pub fn at_server(destination: &str) -> String {
         format!("urn:cht-fhir-mediator:at:{destination}:Patient")

@@ -85,6 +85,7 @@ impl FromStr for Route {
             "/encounter" => Self::DropIn("Encounter".into()),
             "/organization" => Self::DropIn("Organization".into()),
             "/endpoint" => Self::DropIn("Endpoint".into()),
+            "/practitioner" => Self::DropIn("Practitioner".into()),
             "/service-request" => Self::ServiceRequest,
             "/fhir" => Self::Fhir(String::new()),
             other => {

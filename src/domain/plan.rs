@@ -14,9 +14,25 @@ pub enum Act {
     /// Write resources to a FHIR server.
     Fhir { entries: Vec<Entry> },
     /// Create a JSON-form report in CHT.
-    ChtRecord { record: Record, follow_up: Option<Identifier> },
+    ChtRecord {
+        record: Record,
+        /// The request that it asks a CHW to carry out.
+        follow_up: Option<Identifier>,
+        /// The news of a referral that it tells.
+        #[serde(default)]
+        news: Option<News>,
+    },
     /// `PUT {address}/{Type}/{id}`, as HAPI's rest-hook Subscriptions do.
     Callback { address: String, full_url: String, resource: Value },
+}
+
+/// What CHT knows of a referral once the record is there.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct News {
+    pub referral: Identifier,
+    pub state: State,
+    /// State and what was written, as they are remembered.
+    pub said: String,
 }
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -58,9 +74,23 @@ pub struct FollowUp {
     /// States and details that CHT has been told of.
     #[serde(default)]
     pub told: Vec<String>,
+    /// The transaction that asks CHT for a CHW. Several names of one request share it.
+    #[serde(default)]
+    pub asked_by: Option<String>,
+    /// The date of the record that first asked, in milliseconds since 1970.
+    #[serde(default)]
+    pub asked_at: i64,
 }
 
 impl FollowUp {
+    /// CHT knows this now.
+    pub fn has_been_told(&mut self, news: &News) {
+        if !self.told.contains(&news.said) {
+            self.told.push(news.said.clone());
+            self.state = news.state;
+        }
+    }
+
     /// The request with the status that it has by now.
     pub fn shown(&self) -> Value {
         let mut resource = self.resource.clone();
@@ -81,6 +111,9 @@ pub struct PartNote {
     pub kind: String,
     /// The resource to answer with, if the caller sent one.
     pub resource: Option<Value>,
+    /// What it is called among the entries that are sent: its id is the one that the server gives.
+    #[serde(default)]
+    pub full_url: Option<String>,
     /// In words: what was made of it, or why nothing was.
     pub text: String,
 }

@@ -23,19 +23,18 @@ pub struct Record {
     pub fields: Map<String, Value>,
     /// Milliseconds since 1970. Ours, so that a repeat can be recognised by it.
     pub reported_date: i64,
-    /// Times that an operator asked for it again: each is a date one millisecond later, so that a
-    /// report saved with errors is not taken for the one that mends it.
+    /// The date of the first attempt at the same act. A report of a date from then on, and without
+    /// errors, is this one; one that was saved with errors is mended by a new one.
     #[serde(default)]
-    pub reruns: u32,
+    pub since: Option<i64>,
 }
 
 impl RecordDraft {
     /// The record about the person with this CHT uuid or short code.
-    pub fn about(self, patient: &str, reported_date: i64, reruns: u32) -> Record {
+    pub fn about(self, patient: &str, reported_date: i64, since: Option<i64>) -> Record {
         let mut fields = self.fields;
         fields.insert(self.patient_field, Value::from(patient));
-        let reported_date = reported_date + i64::from(reruns);
-        Record { form: self.form, lookup_field: self.lookup_field, fields, reported_date, reruns }
+        Record { form: self.form, lookup_field: self.lookup_field, fields, reported_date, since }
     }
 }
 

@@ -79,6 +79,10 @@ fn named(transaction: &Transaction, plan: &Plan, part: usize) -> Option<(Value, 
 }
 
 fn id_given(transaction: &Transaction, plan: &Plan, part: usize, kind: &str) -> Option<String> {
+    if let Some(name) = plan.parts.get(part).and_then(|part| part.full_url.as_ref()) {
+        let reference = transaction.progress.iter().find_map(|progress| progress.ids.get(name))?;
+        return reference.rsplit('/').next().map(String::from);
+    }
     plan.steps.iter().zip(&transaction.progress).filter(|(step, _)| step.part == part).find_map(
         |(step, progress)| {
             let Act::Fhir { entries } = &step.act else { return None };

@@ -31,14 +31,25 @@ pub fn envelope(route: &Route, client: &str, body: &Value, day: &str) -> Envelop
             subjects: fhir_subjects(body),
             digest: format!("{day} {digest}"),
         },
-        _ => Envelope {
-            key: match fhir_id(body) {
-                Some(id) => format!("{route} {client} {id}"),
-                None => format!("{route} {client} {digest}"),
-            },
-            subjects: fhir_subjects(body),
-            digest,
-        },
+        _ => {
+            let (key, digest) = match fhir_id(body) {
+                Some(id) => (format!("{route} {client} {id}"), digest),
+                // Without a name of its own it can be asked again on another day.
+                None if is_request(route) => {
+                    (format!("{route} {client} {digest}"), format!("{day} {digest}"))
+                }
+                None => (format!("{route} {client} {digest}"), digest),
+            };
+            Envelope { key, digest, subjects: fhir_subjects(body) }
+        }
+    }
+}
+
+fn is_request(route: &Route) -> bool {
+    match route {
+        Route::ServiceRequest => true,
+        Route::Fhir(kind) => matches!(kind.as_str(), "ServiceRequest" | "Task"),
+        _ => false,
     }
 }
 

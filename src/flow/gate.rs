@@ -107,6 +107,11 @@ impl Gate {
         now < self.closed_until
     }
 
+    /// Nothing is known of it, good or ill.
+    pub fn is_idle(&self) -> bool {
+        self.in_use == 0 && self.failures == 0 && !self.probing
+    }
+
     pub fn in_use(&self) -> usize {
         self.in_use
     }

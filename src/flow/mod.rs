@@ -9,3 +9,11 @@ pub mod poll;
 pub mod ports;
 pub mod retry;
 pub mod schedule;
+
+/// Long work without a pause: others are served meanwhile.
+pub fn off_the_loop<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}

@@ -1,7 +1,7 @@
 //! News of referrals from servers that don't tell: a search by `_lastUpdated`, over a window that
 //! overlaps the last one, with a watermark that moves only when what was found is journaled.
 use super::corridor::{Corridor, Message};
-use super::ports::{FhirServer, JournalError};
+use super::ports::{FhirServer, JournalError, Page};
 use crate::domain::follow_up::State;
 use crate::domain::identifier::system;
 use crate::domain::message::Route;
@@ -46,19 +46,41 @@ async fn once(poll: &Poll, corridor: &Corridor, kind: &str) -> Result<(), String
     let query =
         [("_lastUpdated", format!("ge{since}")), ("_sort", "_lastUpdated".into()), ("_count", "100".into())];
     let query: Vec<(&str, &str)> = query.iter().map(|(k, v)| (*k, v.as_str())).collect();
-    let found = poll.server.search(kind, &query).await.map_err(|e| e.message)?;
-    let newest = found.iter().filter_map(last_updated).max();
-    let news: Vec<Message> =
-        found.into_iter().filter(is_news).map(|resource| message(poll, resource)).collect();
-    if !news.is_empty() {
-        corridor.accept(news).await.map_err(|e: JournalError| e.to_string())?;
-    }
-    match newest {
-        Some(newest) if mark.as_deref().and_then(parse).is_none_or(|mark| newest > mark) => {
-            journal.set_watermark(&name, &newest.to_string()).await.map_err(|e| e.to_string())
+    let mut mark = mark.as_deref().and_then(parse);
+    let mut next: Option<String> = None;
+    // Page by page, so that a long absence is caught up with step by step.
+    loop {
+        let page = ask(poll, corridor, kind, &query, next.as_deref()).await?;
+        let newest = page.resources.iter().filter_map(last_updated).max();
+        let news: Vec<Message> =
+            page.resources.into_iter().filter(is_news).map(|resource| message(poll, resource)).collect();
+        if !news.is_empty() {
+            corridor.accept(news).await.map_err(|e: JournalError| e.to_string())?;
         }
-        _ => Ok(()),
+        if let Some(newest) = newest.filter(|newest| mark.is_none_or(|mark| *newest > mark)) {
+            journal.set_watermark(&name, &newest.to_string()).await.map_err(|e| e.to_string())?;
+            mark = Some(newest);
+        }
+        match page.next {
+            Some(more) if !corridor.stopping().is_cancelled() => next = Some(more),
+            _ => return Ok(()),
+        }
     }
+}
+
+/// One page, unless the server is left alone.
+async fn ask(
+    poll: &Poll,
+    corridor: &Corridor,
+    kind: &str,
+    query: &[(&str, &str)],
+    next: Option<&str>,
+) -> Result<Page, String> {
+    let guard = corridor.guard();
+    guard.enter(&poll.destination).await.map_err(|failure| failure.message)?;
+    let page = poll.server.page(kind, query, next).await;
+    guard.leave(&poll.destination, page.as_ref().err());
+    page.map_err(|failure| failure.message)
 }
 
 fn since(mark: Option<&str>, overlap: Duration, now: i64) -> Result<Timestamp, String> {

@@ -199,12 +199,15 @@ pub enum JournalError {
     Conflict(String),
 }
 
+/// Called with what has been accepted.
+pub type Tell = Arc<dyn Fn(&[Accepted]) + Send + Sync>;
+
 /// The durable store. `journal::contract` is the suite that every implementation passes.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
     /// Whom to tell of each accepted message, once it is safe, in the order of their numbers and before
     /// its sender is: what is on disk is carried out even if nobody waits for the answer any more.
-    fn on_accepted(&self, tell: Arc<dyn Fn(&[Accepted]) + Send + Sync>);
+    fn on_accepted(&self, tell: Tell);
     /// Stores messages; answers when they are safe on disk.
     async fn accept(&self, messages: Vec<NewTransaction>) -> Result<Vec<Accepted>, JournalError>;
     /// Stores a state together with the facts that go with it; answers when they are safe.
@@ -222,6 +225,10 @@ pub trait Journal: Send + Sync + 'static {
     async fn counts(&self) -> Result<BTreeMap<String, u64>, JournalError>;
 
     async fn person(&self, identifier: &Identifier) -> Result<Option<String>, JournalError>;
+    /// Everybody who has an identifier of this value, of whatever system but CHT's own.
+    async fn people_with(&self, value: &str) -> Result<Vec<String>, JournalError>;
+    /// When the first message with the key of this transaction came.
+    async fn first_received(&self, id: &str) -> Result<Option<Millis>, JournalError>;
     async fn identifiers(&self, person: &str) -> Result<Vec<Identifier>, JournalError>;
     async fn follow_up(&self, kind: Kind, identifier: &Identifier) -> Result<Option<FollowUp>, JournalError>;
     /// Requests about a person, oldest first.
@@ -312,12 +319,19 @@ impl Failure {
 /// `full_url` to `Type/id` as the server has it.
 pub type ServerIds = BTreeMap<String, String>;
 
+pub struct Page {
+    pub resources: Vec<Value>,
+    pub next: Option<String>,
+}
+
 #[async_trait]
 pub trait FhirServer: Send + Sync + 'static {
     /// Writes the entries; atomically where the server takes transactions.
     async fn write(&self, entries: &[Entry]) -> Result<ServerIds, Failure>;
     /// `reference` is `Type/id`.
     async fn read(&self, reference: &str) -> Result<Option<Value>, Failure>;
+    /// One page of a search: the first, or the one that the last called `next`.
+    async fn page(&self, kind: &str, query: &[(&str, &str)], next: Option<&str>) -> Result<Page, Failure>;
     /// Every match of a search, all pages.
     async fn search(&self, kind: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Failure>;
 }

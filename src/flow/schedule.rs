@@ -28,6 +28,9 @@ struct Place {
     needs: Option<String>,
 }
 
+/// Hosts that are remembered.
+const MAX_GATES: usize = 1000;
+
 pub struct Schedule {
     /// Of each host that is called back.
     callbacks: Limits,
@@ -60,6 +63,10 @@ impl Schedule {
     /// A configured destination's gate, or that of a host that is called back.
     fn gate(&mut self, destination: &str) -> Option<&mut Gate> {
         if destination.starts_with("callback:") && !self.gates.contains_key(destination) {
+            // Hosts come and go; those that nobody is calling are forgotten.
+            if self.gates.len() > MAX_GATES {
+                self.gates.retain(|name, gate| !name.starts_with("callback:") || !gate.is_idle());
+            }
             self.gates.insert(destination.to_string(), Gate::new(self.callbacks));
         }
         self.gates.get_mut(destination)
@@ -386,7 +393,8 @@ mod tests {
     #[test]
     fn after_an_outage_as_many_are_woken_as_there_is_room_for() {
         let limits = Limits { max_concurrent: 3, breaker_failures: 1, ..LIMITS };
-        let mut schedule = Schedule::with_gates(HashMap::from([("fhir".to_string(), Gate::new(limits))]), limits);
+        let mut schedule =
+            Schedule::with_gates(HashMap::from([("fhir".to_string(), Gate::new(limits))]), limits);
         (1..=6).for_each(|seq| schedule.add(&head(seq, &[])));
         running(&mut schedule);
         assert_eq!(schedule.enter("fhir", 1, 0), Entry::Open);

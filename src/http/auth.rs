@@ -25,6 +25,8 @@ pub struct Caller {
     pub roles: Vec<Role>,
     /// The destination whose own ids this client's resources have.
     pub destination: Option<String>,
+    /// The prefix by which it came (`server.base_path`), or nothing.
+    pub base: String,
 }
 
 impl Caller {
@@ -74,6 +76,7 @@ impl Clients {
                     id: client.id.clone(),
                     roles: client.roles.clone(),
                     destination: client.destination.clone(),
+                    base: String::new(),
                 },
                 hash: client.secret.expose_secret().to_string(),
             })
@@ -92,7 +95,7 @@ impl Clients {
     pub async fn authenticate(&self, authorization: Option<&HeaderValue>) -> Result<Caller, Denied> {
         if self.open {
             let roles = vec![Role::Push, Role::Fhir, Role::Admin];
-            return Ok(Caller { id: "anonymous".into(), roles, destination: None });
+            return Ok(Caller { id: "anonymous".into(), roles, destination: None, base: String::new() });
         }
         let shown = read(authorization.ok_or(Denied::Missing)?).ok_or(Denied::Wrong)?;
         let candidates: Vec<&Known> = match &shown.id {

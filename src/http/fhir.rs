@@ -1,16 +1,16 @@
 //! What EMRs and FHIR servers send: resources, Bundles, and follow-up requests.
 use super::Door;
 use super::reply::{self, Reader, refusal};
-use super::request::{Place, Read};
+use super::request::{LARGE, Place, Read, off_the_loop_if};
 use crate::config::Role;
-use crate::domain::fhir::{identifiers, set_identifiers};
+use crate::domain::fhir::{identifiers, mark_create_only, set_identifiers};
 use crate::domain::follow_up::Kind;
 use crate::domain::message::Route;
 use crate::domain::plan::FollowUp;
 use crate::flow::identify::directory_key;
 use crate::flow::ports::{Accepted, JournalError};
 use crate::translate::{
-    Profiles, Refusal, TYPES, capabilities, check_fhir, check_taken, check_valid, is_url_of,
+    Profiles, Refusal, TYPES, capabilities, check_fhir, check_taken, check_valid, is_url_of, plain,
 };
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -31,15 +31,45 @@ pub(super) async fn service_request(State(door): State<Door>, request: Request) 
     take(&door, Read { body, ..read }, Route::ServiceRequest, Some("ServiceRequest"), 201).await
 }
 
+/// Where a resource of this type is not taken by this route.
+fn is_no_route(kind: &str) -> Option<Response> {
+    let text = match kind {
+        "Bundle" => "POST a Bundle to /fhir, without its type in the address".to_string(),
+        kind if TYPES.contains(&kind) => return None,
+        _ => format!("{} is not taken; these are: {}", plain(kind), TYPES.join(", ")),
+    };
+    Some(refusal(Reader::Fhir, 404, "not-supported", "", &text))
+}
+
 pub(super) async fn create(
     State(door): State<Door>,
     Place(kind): Place<String>,
     request: Request,
 ) -> Response {
-    match receive(&door, request, ROLES).await {
-        Ok(read) => take(&door, read, Route::Fhir(kind.clone()), Some(&kind), 201).await,
-        Err(refused) => *refused,
+    let condition =
+        request.headers().get("if-none-exist").and_then(|text| text.to_str().ok()).map(String::from);
+    let mut read = match receive(&door, request, roles_of(&kind)).await {
+        Ok(read) => read,
+        Err(refused) => return *refused,
+    };
+    if let Some(no) = is_no_route(&kind) {
+        return no;
     }
+    if let Some(condition) = condition {
+        let Some((system, value)) = identifier_in(&condition) else {
+            let text = "If-None-Exist takes identifier=system|value";
+            return refusal(Reader::Fhir, 400, "not-supported", "", text);
+        };
+        put_first(&mut read.body, &system, &value);
+        mark_create_only(&mut read.body);
+    }
+    // An id in a create is the server's to give (https://hl7.org/fhir/R4/http.html#create). Where
+    // nothing else names the resource, it still tells a repeat.
+    if kind == "Patient" && !identifiers(&read.body).is_empty() {
+        read.body.as_object_mut().map(|fields| fields.remove("id"));
+    }
+    let route = route_for(&read, &kind);
+    take(&door, read, route, Some(&kind), 201).await
 }
 
 pub(super) async fn update(
@@ -47,13 +77,32 @@ pub(super) async fn update(
     Place((kind, id)): Place<(String, String)>,
     request: Request,
 ) -> Response {
-    match receive(&door, request, ROLES).await {
-        Ok(read) if read.body["id"].as_str() != Some(&id) => {
-            let path = format!("{kind}.id");
-            refusal(Reader::Fhir, 400, "invalid", &path, "the resource's id is not the one in the address")
-        }
-        Ok(read) => take(&door, read, Route::Fhir(kind.clone()), Some(&kind), 200).await,
-        Err(refused) => *refused,
+    let read = match receive(&door, request, roles_of(&kind)).await {
+        Ok(read) => read,
+        Err(refused) => return *refused,
+    };
+    if let Some(no) = is_no_route(&kind) {
+        return no;
+    }
+    if read.body["id"].as_str() != Some(&id) {
+        let path = format!("{kind}.id");
+        let text = "the resource's id is not the one in the address";
+        return refusal(Reader::Fhir, 400, "invalid", &path, text);
+    }
+    let route = route_for(&read, &kind);
+    take(&door, read, route, Some(&kind), 200).await
+}
+
+/// CHT's outbound puts its CHWs here too.
+fn roles_of(kind: &str) -> &'static [Role] {
+    if kind == "Practitioner" { &[Role::Fhir, Role::Push] } else { ROLES }
+}
+
+/// What CHT pushes is answered as all its pushes are.
+fn route_for(read: &Read, kind: &str) -> Route {
+    match read.caller.may(Role::Fhir) {
+        true => Route::Fhir(kind.into()),
+        false => Route::DropIn(kind.into()),
     }
 }
 
@@ -63,35 +112,71 @@ pub(super) async fn update_by_identifier(
     Place(kind): Place<String>,
     request: Request,
 ) -> Response {
-    let query: Vec<(String, String)> =
-        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
-            .into_owned()
-            .collect();
+    let query = request.uri().query().unwrap_or_default().to_string();
+    if let Some(no) = is_no_route(&kind) {
+        return no;
+    }
     let mut read = match receive(&door, request, ROLES).await {
         Ok(read) => read,
         Err(refused) => return *refused,
     };
-    let [(name, token)] = query.as_slice() else {
-        return refusal(
-            Reader::Fhir,
-            400,
-            "invalid",
-            "",
-            "a conditional update takes ?identifier=system|value",
-        );
+    let Some((system, value)) = identifier_in(&query) else {
+        let text = "a conditional update takes ?identifier=system|value";
+        return refusal(Reader::Fhir, 400, "not-supported", "", text);
     };
-    let (system, value) = token.split_once('|').unwrap_or(("", token));
-    if name != "identifier" || value.is_empty() {
-        return refusal(
-            Reader::Fhir,
-            400,
-            "not-supported",
-            "",
-            "a conditional update takes ?identifier=system|value",
-        );
-    }
-    put_first(&mut read.body, system, value);
+    put_first(&mut read.body, &system, &value);
     take(&door, read, Route::Fhir(kind.clone()), Some(&kind), 200).await
+}
+
+/// What an entry of a transaction asks besides its resource: the identifier that it goes by, and whether
+/// what is there already stays as it is.
+fn apply_conditions(entry: &mut Value) -> Result<(), Refusal> {
+    let request = entry["request"].take();
+    let refuse = |element: &str| {
+        let message = "only conditions of the form identifier=system|value are taken".to_string();
+        Err(Refusal { path: format!("request.{element}"), code: "not-supported", message })
+    };
+    let url = request["url"].as_str().unwrap_or_default().to_string();
+    let create = request["ifNoneExist"].as_str().map(str::to_string);
+    let method = request["method"].as_str().map(str::to_string);
+    entry["request"] = request;
+    let resource = &mut entry["resource"];
+    if !resource.is_object() {
+        return Ok(());
+    }
+    match (method.as_deref(), url.split_once('?')) {
+        (Some("PUT"), Some((_, query))) => match identifier_in(query) {
+            Some((system, value)) => put_first(resource, &system, &value),
+            None => return refuse("url"),
+        },
+        (Some("PUT"), None) if resource["id"].is_null() => {
+            if let Some(id) = url.rsplit('/').next().filter(|_| url.contains('/')) {
+                resource["id"] = json!(id);
+            }
+        }
+        _ => {}
+    }
+    match create.as_deref().map(identifier_in) {
+        Some(Some((system, value))) => {
+            put_first(resource, &system, &value);
+            mark_create_only(resource);
+            Ok(())
+        }
+        Some(None) => refuse("ifNoneExist"),
+        None => Ok(()),
+    }
+}
+
+/// `identifier=system|value`, with whatever address before it.
+fn identifier_in(query: &str) -> Option<(String, String)> {
+    let query = query.rsplit('?').next()?;
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    let (name, token) = pairs.next()?;
+    if name != "identifier" || pairs.next().is_some() {
+        return None;
+    }
+    let (system, value) = token.split_once('|').unwrap_or(("", &token));
+    (!value.is_empty()).then(|| (system.to_string(), value.to_string()))
 }
 
 /// The identifier that the caller goes by is the one that counts.
@@ -116,6 +201,15 @@ pub(super) async fn bundle(State(door): State<Door>, request: Request) -> Respon
         Ok(read) => read,
         Err(refused) => return *refused,
     };
+    let mut read = read;
+    for (i, entry) in read.body["entry"].as_array_mut().into_iter().flatten().enumerate() {
+        if entry.is_object()
+            && let Err(problem) = apply_conditions(entry)
+        {
+            let path = format!("Bundle.entry[{i}].{}", problem.path);
+            return reply::problems(400, &located(vec![Refusal { path, ..problem }], &read.bytes));
+        }
+    }
     let is_batch = read.body["resourceType"] == "Bundle" && read.body["type"] == "batch";
     match is_batch {
         true => match check_fhir(Some("Bundle"), &read.body, &door.0.profiles) {
@@ -131,25 +225,23 @@ async fn receive(door: &Door, request: Request, roles: &[Role]) -> Result<Read, 
 }
 
 async fn take(door: &Door, read: Read, route: Route, kind: Option<&str>, created: u16) -> Response {
-    if let Some(kind) = kind
-        && kind != "Bundle"
-        && !TYPES.contains(&kind)
-    {
-        let text = format!("{kind} is not taken; these are: {}", TYPES.join(", "));
-        return refusal(Reader::Fhir, 404, "not-supported", "", &text);
-    }
     let profiles = &door.0.profiles;
-    let found = match door.flags(&route) {
-        true => flagged(&route, kind, &read.body, profiles),
-        false => check_fhir(kind, &read.body, profiles),
-    };
+    let found = off_the_loop_if(read.bytes.len() > LARGE, || {
+        let found = match door.flags(&route) {
+            // CHT repeats for ever what is refused: it is taken, and fails visibly.
+            _ if route.is_cht() => Vec::new(),
+            true => flagged(&route, kind, &read.body, profiles),
+            false => check_fhir(kind, &read.body, profiles),
+        };
+        located(found, &read.bytes)
+    });
     if !found.is_empty() {
-        return reply::problems(400, &located(found, &read.bytes));
+        return reply::problems(400, &found);
     }
     let caller = read.caller.clone();
     let bytes = read.body.to_string().into_bytes();
     let message = door.message(&caller, route, Read { bytes, ..read });
-    door.take(message, created).await
+    door.take(message, created, &caller).await
 }
 
 /// What this route refuses although it takes what is not valid: the rest is told in the log, by number.
@@ -163,15 +255,23 @@ fn flagged(route: &Route, kind: Option<&str>, body: &Value, profiles: &Profiles)
     hard
 }
 
+/// Problems of a large body that are told with their place: each is looked for from the start.
+const LOCATED: usize = 5;
+
 /// With line and column in what was sent.
 fn located(problems: Vec<Refusal>, bytes: &[u8]) -> Vec<Refusal> {
+    let most = if bytes.len() > LARGE { LOCATED } else { problems.len() };
     let at = |problem: Refusal| match fhir_validate::locate(bytes, &problem.path) {
         Some((line, column)) if !problem.path.is_empty() => {
             Refusal { message: format!("{} (line {line}, column {column})", problem.message), ..problem }
         }
         _ => problem,
     };
-    problems.into_iter().map(at).collect()
+    problems
+        .into_iter()
+        .enumerate()
+        .map(|(i, problem)| if i < most { at(problem) } else { problem })
+        .collect()
 }
 
 /// Each entry is a transaction of its own and answered by itself; one bad entry spoils no other.
@@ -195,7 +295,7 @@ async fn batch(door: &Door, read: Read) -> Response {
         Err(error) => return door.unsafe_now(Reader::Fhir, &error),
     };
     for (place, accepted) in places.into_iter().zip(accepted) {
-        answers[place] = entry_outcome(door, &accepted, deadline).await;
+        answers[place] = entry_outcome(door, &accepted, &read.caller.base, deadline).await;
     }
     let body = json!({"resourceType": "Bundle", "type": "batch-response", "entry": answers});
     reply::json_response(Reader::Fhir, 200, &body)
@@ -207,7 +307,7 @@ fn entry_message(
     index: usize,
     entry: &Value,
 ) -> Result<crate::flow::corridor::Message, Vec<Refusal>> {
-    let mut resource = entry["resource"].clone();
+    let resource = entry["resource"].clone();
     let kind = resource["resourceType"].as_str().unwrap_or_default().to_string();
     let at = |problem: Refusal| {
         let rest = problem.path.split_once('.').map(|(_, rest)| format!(".{rest}")).unwrap_or_default();
@@ -233,13 +333,6 @@ fn entry_message(
     if !problems.is_empty() {
         return Err(problems.into_iter().map(at).collect());
     }
-    if let Some((_, query)) = url.split_once("?identifier=") {
-        let token: String = url::form_urlencoded::parse(format!("i={query}").as_bytes())
-            .map(|(_, v)| v.into_owned())
-            .collect();
-        let (system, value) = token.split_once('|').unwrap_or(("", &token));
-        put_first(&mut resource, system, value);
-    }
     let read = Read {
         caller: read.caller.clone(),
         parts: hyper::Request::new(()).into_parts().0,
@@ -250,12 +343,12 @@ fn entry_message(
     Ok(door.message(&caller, Route::Fhir(kind), read))
 }
 
-async fn entry_outcome(door: &Door, accepted: &Accepted, deadline: i64) -> Value {
+async fn entry_outcome(door: &Door, accepted: &Accepted, base: &str, deadline: i64) -> Value {
     let head = accepted.head();
     match door.corridor().wait(head, deadline).await {
         Some(answer) if answer.status < 300 => entry_answer(answer.status, Value::Null, answer.location),
         Some(answer) => entry_answer(answer.status, answer.body, None),
-        None => entry_answer(202, Value::Null, Some(format!("/transactions/{}", head.id))),
+        None => entry_answer(202, Value::Null, Some(format!("{base}/transactions/{}", head.id))),
     }
 }
 

@@ -9,13 +9,13 @@ mod reply;
 mod request;
 pub mod server;
 
-use crate::config;
+use crate::config::{self, Role};
 use crate::domain::message::Route;
 use crate::flow::corridor::{Corridor, Message};
 use crate::flow::ports::{Accepted, JournalError, Millis};
 use auth::{Caller, Clients};
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{OriginalUri, Request};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 pub use json::parse as parse_json;
@@ -35,6 +35,7 @@ struct Inner {
     clients: Clients,
     limits: Limits,
     answer_within: Duration,
+    base_path: String,
     success_codes: BTreeMap<String, u16>,
     /// Routes whose FHIR is taken even if it is not valid.
     flag_invalid: Vec<String>,
@@ -64,6 +65,7 @@ impl Door {
                 read_timeout: Duration::from_millis(settings.read_timeout_ms),
             },
             answer_within: Duration::from_millis(settings.answer_within_ms),
+            base_path: settings.base_path.clone(),
             success_codes: settings.success_codes.clone(),
             flag_invalid: settings.flag_invalid.clone(),
             profiles: settings.profiles.clone(),
@@ -72,7 +74,7 @@ impl Door {
         }))
     }
 
-    /// The routes, as a contents page. All but `/` are there under `base_path` too.
+    /// The routes, as a contents page. All are there under `base_path` too.
     pub fn router(self, base_path: &str) -> Router {
         let routes = Router::new()
             .route("/patient", post(push::drop_in))
@@ -107,7 +109,10 @@ impl Door {
         let router = routes.clone().route("/", get(health::status));
         let router = match base_path.trim_end_matches('/') {
             "" => router,
-            base => router.nest(base, routes),
+            base => router
+                .nest(base, routes)
+                .route(base, get(health::status))
+                .route(&format!("{base}/"), get(health::status)),
         };
         router.with_state(self)
     }
@@ -123,7 +128,19 @@ impl Door {
         reader: Reader,
         roles: &[config::Role],
     ) -> Result<Opened, Box<Response>> {
-        Closed::new(request, reader).open(&self.0.clients, roles).await
+        let base = self.base_of(&request);
+        let mut opened = Closed::new(request, reader).open(&self.0.clients, roles).await?;
+        opened.caller.base = base;
+        Ok(opened)
+    }
+
+    /// `server.base_path`, if the caller came by it: what it is told to look at must be there too.
+    fn base_of(&self, request: &Request) -> String {
+        let path =
+            request.extensions().get::<OriginalUri>().map_or_else(|| request.uri().path(), |uri| uri.path());
+        let base = self.0.base_path.trim_end_matches('/');
+        let inside = path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'));
+        if inside { base.to_string() } else { String::new() }
     }
 
     fn deadline(&self) -> Millis {
@@ -131,8 +148,10 @@ impl Door {
     }
 
     /// Journals one message and answers for it, now or where to look.
-    async fn take(&self, message: Message, created: u16) -> Response {
+    /// `caller` may be an EMR on a route of CHT's: it is told of a failure by the status.
+    async fn take(&self, message: Message, created: u16, caller: &Caller) -> Response {
         let (route, reader) = (message.route.clone(), Reader::of(&message.route));
+        let base = caller.base.clone();
         let deadline = self.deadline();
         let accepted = match self.0.corridor.accept(vec![message]).await {
             Ok(mut accepted) => accepted.remove(0),
@@ -144,11 +163,17 @@ impl Door {
         }
         // CHT gains nothing by waiting behind another message, and CHT may be what that one waits for.
         if route.is_cht() && self.0.corridor.is_behind(&head) {
-            return reply::accepted(reader, &head.id);
+            return reply::accepted(reader, &base, &head.id);
         }
         let answer = self.0.corridor.wait(&head, deadline).await;
         crate::failpoint::reach("answered");
         match answer {
+            Some(answer)
+                if route.is_cht() && !caller.may(Role::Push) && answer.body["status"] == "failed" =>
+            {
+                let why = answer.body["message"].as_str().unwrap_or_default();
+                refusal(reader, 422, "processing", "", &format!("{why} (transaction {})", head.id))
+            }
             Some(mut answer) => {
                 if answer.status == 201 {
                     answer.status = created;
@@ -163,12 +188,12 @@ impl Door {
             None => match self.0.success_codes.get(&route.to_string()) {
                 // A caller that takes one code only takes it for "safe" too.
                 Some(code) => {
-                    let mut response = reply::accepted(reader, &head.id);
+                    let mut response = reply::accepted(reader, &base, &head.id);
                     *response.status_mut() =
                         hyper::StatusCode::from_u16(*code).unwrap_or(hyper::StatusCode::ACCEPTED);
                     response
                 }
-                None => reply::accepted(reader, &head.id),
+                None => reply::accepted(reader, &base, &head.id),
             },
         }
     }

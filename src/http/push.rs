@@ -29,7 +29,7 @@ async fn take(door: &Door, request: Request, roles: &[Role]) -> Response {
         Ok(read) => {
             let caller = read.caller.clone();
             let message = door.message(&caller, route, read);
-            door.take(message, 201).await
+            door.take(message, 201, &caller).await
         }
         Err(refused) => *refused,
     }

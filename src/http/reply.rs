@@ -75,8 +75,9 @@ pub fn answered(reader: Reader, answer: &Answer, transaction: &str) -> Response 
 }
 
 /// Safe, but not finished: where to look.
-pub fn accepted(reader: Reader, transaction: &str) -> Response {
-    let place = format!("/transactions/{transaction}");
+/// `base` is the prefix by which the caller came.
+pub fn accepted(reader: Reader, base: &str, transaction: &str) -> Response {
+    let place = format!("{base}/transactions/{transaction}");
     let text = format!("the message is safe and its delivery under way; see {place}");
     let body = match reader {
         Reader::Fhir => operation_outcome("information", "informational", "", &text),

@@ -4,6 +4,7 @@ use super::auth::{Caller, Clients, Denied};
 use super::json;
 use super::reply::{Reader, refusal};
 use crate::config::Role;
+use crate::flow::off_the_loop;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Request};
 use axum::response::Response;
@@ -110,13 +111,20 @@ impl Opened {
             Ok(Err(_)) => return Err(refuse(400, "structure", "the body broke off")),
             Ok(Ok(collected)) => collected.to_bytes().to_vec(),
         };
-        let body = json::parse(&bytes)
+        let body = off_the_loop_if(bytes.len() > LARGE, || json::parse(&bytes))
             .map_err(|e| refuse(400, "structure", &format!("the body is not JSON that can be taken: {e}")))?;
         if !body.is_object() {
             return Err(refuse(400, "structure", "the body is not a JSON object"));
         }
         Ok(Read { caller: self.caller, parts: self.parts, bytes, body })
     }
+}
+
+/// Bodies that take more than a moment to read and to judge.
+pub const LARGE: usize = 64 << 10;
+
+pub fn off_the_loop_if<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
+    if is_long { off_the_loop(work) } else { work() }
 }
 
 fn declared_length(parts: &Parts) -> Option<u64> {

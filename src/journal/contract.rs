@@ -97,7 +97,8 @@ async fn what_is_safe_is_told_in_order_even_if_nobody_waits_for_it() {
     let mut tasks = Vec::new();
     for i in 0..200 {
         let journal = journal.clone();
-        let task = tokio::spawn(async move { accept(&journal, new(&format!("t{i}"), &format!("k{i}"), "d")).await });
+        let task =
+            tokio::spawn(async move { accept(&journal, new(&format!("t{i}"), &format!("k{i}"), "d")).await });
         match i % 2 {
             0 => tasks.push(task),
             _ => {
@@ -240,6 +241,8 @@ async fn requests_are_found_by_person_by_name_and_by_record() {
         client: "emr".into(),
         home: None,
         told: Vec::new(),
+        asked_by: None,
+        asked_at: 0,
     };
     let facts = Facts {
         follow_ups: vec![follow_up],

@@ -4,11 +4,11 @@ use super::rows::{self, HEAD, LIST, TRANSACTION, to_json};
 use super::schema;
 use super::writer::{Write, Writer};
 use crate::domain::follow_up::Kind;
-use crate::domain::identifier::Identifier;
+use crate::domain::identifier::{Identifier, system};
 use crate::domain::plan::{FollowUp, Progress, Status, StepStatus};
 use crate::flow::ports::{
     Accepted, Action, Command, Facts, Filter, Head, Journal, JournalError, Mark, Millis, NewTransaction, Row,
-    Transaction,
+    Tell, Transaction,
 };
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -27,7 +27,7 @@ pub struct Embedded {
     pending: Arc<Mutex<HashMap<String, (u64, Mark)>>>,
     marks: AtomicU64,
     max_open: u64,
-    tell: Arc<OnceLock<Arc<dyn Fn(&[Accepted]) + Send + Sync>>>,
+    tell: Arc<OnceLock<Tell>>,
 }
 
 /// What a write leaves for whoever waits; taken when its commit is safe.
@@ -324,7 +324,10 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
     }
     match (action, head.status) {
         (Action::Rerun | Action::RerunAsPlanned, Status::Open) => {
-            c.execute("UPDATE transactions SET not_before = 0, rerun_at = ?2 WHERE id = ?1", params![id, at])?;
+            c.execute(
+                "UPDATE transactions SET not_before = 0, rerun_at = ?2 WHERE id = ?1",
+                params![id, at],
+            )?;
         }
         (Action::Rerun | Action::RerunAsPlanned, Status::Delivered) => {
             return Ok(Err("it is delivered already; nothing is left to do".into()));
@@ -405,7 +408,7 @@ impl Journal for Embedded {
         self.write_and_tell(work, tell).await
     }
 
-    fn on_accepted(&self, tell: Arc<dyn Fn(&[Accepted]) + Send + Sync>) {
+    fn on_accepted(&self, tell: Tell) {
         let _ = self.tell.set(tell);
     }
 
@@ -500,6 +503,29 @@ impl Journal for Embedded {
     async fn person(&self, identifier: &Identifier) -> Result<Option<String>, JournalError> {
         let identifier = identifier.clone();
         self.read(move |c| owner(c, &identifier)).await
+    }
+
+    async fn people_with(&self, value: &str) -> Result<Vec<String>, JournalError> {
+        let value = value.to_string();
+        self.read(move |c| {
+            c.prepare_cached(
+                "SELECT DISTINCT person FROM identifiers WHERE value = ?1 AND system NOT IN (?2, ?3, ?4) ORDER BY 1",
+            )?
+            .query_map([&value, system::CHT_UUID, system::CHT_SHORTCODE, system::IN_CHT], |row| row.get(0))?
+            .collect()
+        })
+        .await
+    }
+
+    async fn first_received(&self, id: &str) -> Result<Option<Millis>, JournalError> {
+        let id = id.to_string();
+        self.read(move |c| {
+            c.prepare_cached(
+                "SELECT MIN(received) FROM transactions WHERE key = (SELECT key FROM transactions WHERE id = ?1)",
+            )?
+            .query_row([id], |row| row.get(0))
+        })
+        .await
     }
 
     async fn identifiers(&self, person: &str) -> Result<Vec<Identifier>, JournalError> {

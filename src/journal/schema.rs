@@ -2,7 +2,8 @@
 use rusqlite::Connection;
 
 /// Each step brings the schema from its index to the next (`PRAGMA user_version`).
-const STEPS: &[&str] = &[r#"
+const STEPS: &[&str] = &[
+    r#"
 CREATE TABLE transactions (
   seq        INTEGER PRIMARY KEY AUTOINCREMENT,
   id         TEXT NOT NULL UNIQUE,
@@ -69,10 +70,11 @@ CREATE TRIGGER count_gone AFTER DELETE ON transactions BEGIN
   UPDATE counts SET n = n - 1 WHERE status = old.status;
 END;
 "#,
-r#"
+    r#"
 -- When an operator asked for it again; 0: never.
 ALTER TABLE transactions ADD COLUMN rerun_at INTEGER NOT NULL DEFAULT 0;
-"#];
+"#,
+];
 
 /// Brings a journal of any earlier release up to this one. A newer one is refused, not guessed at.
 pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {

@@ -179,8 +179,11 @@ fn finish(connection: &Connection, mut group: Vec<Write>, file: &Watched) -> Vec
 /// Of each transaction the last mark: it says all that those before it say.
 fn newest(kept: Vec<Write>) -> Vec<Write> {
     let mut seen = HashSet::new();
-    let mut last: Vec<Write> =
-        kept.into_iter().rev().filter(|write| write.of.as_ref().is_none_or(|id| seen.insert(id.clone()))).collect();
+    let mut last: Vec<Write> = kept
+        .into_iter()
+        .rev()
+        .filter(|write| write.of.as_ref().is_none_or(|id| seen.insert(id.clone())))
+        .collect();
     last.reverse();
     last
 }

@@ -1,7 +1,7 @@
 //! HTTP towards a neighbour: verified TLS, no redirects, bounded time and bounded answers; every
 //! way of failing becomes a [`Failure`].
 use crate::flow::ports::{Failure, FailureKind};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::Value;
 use std::path::Path;
@@ -59,8 +59,17 @@ impl Answer {
     }
 
     pub fn retry_after(&self) -> Option<Duration> {
-        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
-        text.trim().parse().ok().map(Duration::from_secs).map(|asked| asked.min(Duration::from_secs(86_400)))
+        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        let asked = match text.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            // The server's clock and ours may differ: its own date says when it is there.
+            Err(_) => {
+                let date = |text: &str| httpdate::parse_http_date(text).ok();
+                let now = self.headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(date);
+                date(text)?.duration_since(now.unwrap_or_else(std::time::SystemTime::now)).unwrap_or_default()
+            }
+        };
+        Some(asked.min(Duration::from_secs(86_400)))
     }
 
     /// The failure that this answer is.

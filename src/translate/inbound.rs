@@ -1,7 +1,7 @@
 //! An EMR's request that a CHW follow a patient up: ServiceRequest or Task.
 use super::values::{is_document_id, text};
 use super::{Refusal, required};
-use crate::domain::fhir::identifiers;
+use crate::domain::fhir::{identifiers, take_create_only};
 use crate::domain::follow_up::{FollowUpRequest, State, Subject};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::record::RecordDraft;
@@ -25,21 +25,27 @@ pub(super) struct Request {
     pub state: State,
     subject: Subject,
     requester: Option<String>,
+    focus: Option<Identifier>,
     resource: Value,
 }
 
 impl Request {
     pub(super) fn with(self, record: RecordDraft) -> FollowUpRequest {
-        let Self { identifier, state, subject, requester, resource } = self;
-        FollowUpRequest { identifier, state, subject, requester, resource, record }
+        let Self { identifier, state, subject, requester, focus, resource } = self;
+        FollowUpRequest { identifier, state, subject, requester, focus, resource, record }
     }
 }
 
-pub(super) fn request(resource: &Value, around: &Around, door: Door) -> Result<Request, Refusal> {
+/// `day` is that of its arrival: a request that has neither identifier nor id is the same as another
+/// of the same words on that day.
+pub(super) fn request(resource: &Value, around: &Around, door: Door, day: &str) -> Result<Request, Refusal> {
     let kind = resource["resourceType"].as_str().unwrap_or_default();
     let element = subject_element(resource);
     let path = format!("{kind}.{element}");
-    let subject = subject_of(resource, element, around, door)
+    let request = request_of(resource, around);
+    let about = |resource: &Value| subject_of(resource, subject_element(resource), around, door);
+    let subject = about(resource)
+        .or_else(|| about(request?))
         .filter(|subject| !subject.identifiers.is_empty() || subject.reference.is_some())
         .ok_or_else(|| required(&path, "the request names no patient"))?;
     let status = resource["status"].as_str().unwrap_or_default();
@@ -52,7 +58,34 @@ pub(super) fn request(resource: &Value, around: &Around, door: Door) -> Result<R
     let requester = &resource["requester"];
     let requester =
         text(&requester["reference"]).or(text(&requester["identifier"]["value"])).map(String::from);
-    Ok(Request { identifier: identifier_of(resource), state, subject, requester, resource: resource.clone() })
+    let identifier = named(resource).unwrap_or_else(|| derived(&format!("{day} {resource}")));
+    let focus = match request {
+        Some(request) => named(request).or_else(|| Some(derived(&format!("{day} {request}")))),
+        None => focus_of(resource),
+    };
+    let mut resource = resource.clone();
+    take_create_only(&mut resource);
+    Ok(Request { identifier, state, subject, requester, focus, resource })
+}
+
+/// The ServiceRequest of the same Bundle that a Task is about.
+pub(super) fn request_of<'a>(task: &Value, around: &'a Around) -> Option<&'a Value> {
+    let focus = text(&task["focus"]["reference"]).filter(|_| task["resourceType"] == "Task")?;
+    let is_meant = |(url, resource): &&(&str, &Value)| {
+        let id = text(&resource["id"]).map(|id| format!("ServiceRequest/{id}"));
+        resource["resourceType"] == "ServiceRequest" && (*url == focus || id.as_deref() == Some(focus))
+    };
+    around.0.iter().find(is_meant).map(|(_, request)| *request)
+}
+
+/// The ServiceRequest that a Task which came alone is about, as the Task names it.
+pub(crate) fn focus_of(task: &Value) -> Option<Identifier> {
+    let focus = Some(&task["focus"]).filter(|_| task["resourceType"] == "Task")?;
+    if let Some(value) = text(&focus["identifier"]["value"]) {
+        return Some(Identifier::new(text(&focus["identifier"]["system"]).unwrap_or(system::REQUEST), value));
+    }
+    let reference = text(&focus["reference"]).filter(|name| name.starts_with("ServiceRequest/"))?;
+    Some(Identifier::new(system::REQUEST, reference))
 }
 
 fn subject_element(resource: &Value) -> &'static str {
@@ -61,16 +94,22 @@ fn subject_element(resource: &Value) -> &'static str {
 
 /// The first identifier; without any the id, and without that the content.
 pub(super) fn identifier_of(resource: &Value) -> Identifier {
+    named(resource).unwrap_or_else(|| derived(&resource.to_string()))
+}
+
+fn derived(content: &str) -> Identifier {
+    let own = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, content.as_bytes());
+    Identifier::new(system::REQUEST, own.to_string())
+}
+
+fn named(resource: &Value) -> Option<Identifier> {
     let kind = resource["resourceType"].as_str().unwrap_or_default();
     let all = identifiers(resource).iter();
     let first = all.filter_map(|i| Some((text(&i["system"]), text(&i["value"])?))).next();
     match (first, text(&resource["id"])) {
-        (Some((given, value)), _) => Identifier::new(given.unwrap_or(system::REQUEST), value),
-        (None, Some(id)) => Identifier::new(system::REQUEST, format!("{kind}/{id}")),
-        (None, None) => {
-            let own = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, resource.to_string().as_bytes());
-            Identifier::new(system::REQUEST, own.to_string())
-        }
+        (Some((given, value)), _) => Some(Identifier::new(given.unwrap_or(system::REQUEST), value)),
+        (None, Some(id)) => Some(Identifier::new(system::REQUEST, format!("{kind}/{id}"))),
+        (None, None) => None,
     }
 }
 
@@ -162,7 +201,7 @@ mod tests {
     const UUID: &str = "a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d";
 
     fn of(resource: Value, door: Door) -> Result<Request, Refusal> {
-        request(&resource, &Around(Vec::new()), door)
+        request(&resource, &Around(Vec::new()), door, "2026-11-26")
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(super) fn record(mapping: &Compiled, output: Output) -> Option<RecordDraft> 
 fn entry(made: Made) -> Entry {
     let write = match made.rule.write {
         WriteSpec::Merge => Write::Merge { keep: made.rule.keep.clone() },
+        WriteSpec::Whole => Write::Whole { keep: made.rule.keep.clone() },
         WriteSpec::Replace => Write::Replace,
         WriteSpec::Create => Write::CreateIfMissing,
     };

@@ -16,9 +16,10 @@ mod store;
 mod values;
 
 pub use guess::guess_route;
+pub(crate) use inbound::focus_of;
 pub use set::Set;
 pub use shape::{
-    Profiles, TYPES, capabilities, check_fhir, check_taken, check_valid, definitions, is_url_of,
+    Profiles, TYPES, capabilities, check_fhir, check_taken, check_valid, definitions, is_url_of, plain,
     unknown_profiles,
 };
 
@@ -176,7 +177,8 @@ impl Mappings {
             }
             Route::Fhir(_) | Route::Poll(_) => {
                 let around = Around(Vec::new());
-                work.resource(source.body, None, &around).map(|(mapping, meaning)| Translated {
+                let url = own_url(source.body);
+                work.resource(source.body, url.as_deref(), &around).map(|(mapping, meaning)| Translated {
                     mapping,
                     parts: vec![Part { entry: None, meaning }],
                     versions: Vec::new(),
@@ -230,10 +232,8 @@ impl Mappings {
                 Some(referral) => {
                     work.news_of(&referral_update::referral_update(resource, referral, around).ok()?)
                 }
-                None if resource["resourceType"] == "Task" && is_beside_its_request(resource, around) => {
-                    return None;
-                }
-                None => work.message_of(&inbound::request(resource, around, door).ok()?, door),
+                None if inbound::request_of(resource, around).is_some() => return None,
+                None => work.message_of(&inbound::request(resource, around, door, &work.day()).ok()?, door),
             };
             let patient = inbound::patient_of(resource, around).unwrap_or(&Value::Null);
             Some(owned(&[("resource", resource), ("patient", patient), ("message", &message)]))
@@ -290,6 +290,13 @@ struct Translation<'a> {
 impl<'a> Translation<'a> {
     fn of(settings: &'a config::Translate, set: &'a Set, source: &'a Source<'a>) -> Self {
         Self { settings, set, source, wanted: None, trace: None }
+    }
+
+    /// The day of arrival, in UTC.
+    fn day(&self) -> String {
+        jiff::Timestamp::from_millisecond(self.source.received)
+            .map(|at| at.to_string()[..10].to_string())
+            .unwrap_or_default()
     }
 
     /// `message` of a CHT push.
@@ -416,7 +423,13 @@ impl<'a> Translation<'a> {
         around: &Around,
         door: Door,
     ) -> Result<(String, Meaning), Refusal> {
-        let request = inbound::request(resource, around, door)?;
+        let request = inbound::request(resource, around, door, &self.day())?;
+        // CHT is asked for both by one record: what the ServiceRequest says.
+        if let Some(asked) = inbound::request_of(resource, around)
+            && let (mapping, Meaning::FollowUpRequest(asked)) = self.follow_up(asked, around, door)?
+        {
+            return Ok((mapping, Meaning::FollowUpRequest(request.with(asked.record))));
+        }
         let message = self.message_of(&request, door);
         let patient = inbound::patient_of(resource, around).unwrap_or(&Value::Null);
         let inputs =
@@ -453,9 +466,6 @@ impl<'a> Translation<'a> {
         if let Some(referral) = referral_update::referral_of(resource) {
             return self.news(resource, referral, around);
         }
-        if kind == "Task" && is_beside_its_request(resource, around) {
-            return Ok(stored());
-        }
         self.follow_up(resource, around, Door::Fhir)
     }
 
@@ -466,13 +476,14 @@ impl<'a> Translation<'a> {
         let mut order: Vec<usize> = (0..entries.len()).collect();
         order.sort_by_key(|i| match entries[*i]["resource"]["resourceType"].as_str().unwrap_or_default() {
             "Patient" | "Organization" | "Endpoint" | "Practitioner" | "PractitionerRole" | "Location" => 0,
-            "Task" => 1,
+            // A Task of a request comes after it; of news it says more than the request does.
+            "Task" if inbound::request_of(&entries[*i]["resource"], &around).is_none() => 1,
             "ServiceRequest" => 2,
             _ => 3,
         });
         let (mut parts, mut names) = (Vec::new(), Vec::new());
         for i in order {
-            let (resource, url) = (&entries[i]["resource"], entries[i]["fullUrl"].as_str());
+            let (resource, url) = (&entries[i]["resource"], where_it_stands(entries[i]));
             let (name, meaning) = match shape::is_taken(resource["resourceType"].as_str().unwrap_or_default())
             {
                 true => self.resource(resource, url, &around).map_err(|r| at_entry(r, i))?,
@@ -483,7 +494,7 @@ impl<'a> Translation<'a> {
             }
             parts.push(Part { entry: Some(i), meaning });
         }
-        join_stored(&mut parts);
+        store::name_each_other(&mut parts, &entries);
         Ok(Translated { mapping: names.join("+"), parts, versions: Vec::new() })
     }
 
@@ -491,6 +502,21 @@ impl<'a> Translation<'a> {
         let known = self.set.names().chain(BUILT_IN.iter().copied());
         let message = format!("there is no mapping {name} for this; {}", nearest(name, known));
         Refusal { path: String::new(), code: "not-found", message }
+    }
+}
+
+fn own_url(resource: &Value) -> Option<String> {
+    Some(format!("{}/{}", resource["resourceType"].as_str()?, resource["id"].as_str()?))
+}
+
+/// `fullUrl`; or the address that an update goes to.
+fn where_it_stands(entry: &Value) -> Option<&str> {
+    let update = (entry["request"]["method"] == "PUT").then(|| entry["request"]["url"].as_str()).flatten();
+    let own = entry["fullUrl"].as_str();
+    if own.is_some_and(|url| url.starts_with("http")) {
+        own
+    } else {
+        update.filter(|_| own.is_none()).or(own)
     }
 }
 
@@ -528,34 +554,6 @@ fn unclaimed(doc: &Value) -> &'static str {
 fn around_of(body: &Value) -> Around<'_> {
     let entries = body["entry"].as_array().into_iter().flatten();
     Around(entries.map(|e| (e["fullUrl"].as_str().unwrap_or_default(), &e["resource"])).collect())
-}
-
-/// A Task whose focus is a ServiceRequest of the same Bundle is one request with it.
-fn is_beside_its_request(task: &Value, around: &Around) -> bool {
-    let Some(focus) = task["focus"]["reference"].as_str() else { return false };
-    around.0.iter().any(|(url, resource)| {
-        let id = resource["id"].as_str().map(|id| format!("ServiceRequest/{id}"));
-        resource["resourceType"] == "ServiceRequest" && (*url == focus || id.as_deref() == Some(focus))
-    })
-}
-
-/// What a Bundle only keeps goes to a server as one, because its entries refer to each other. The
-/// first such part carries all of it.
-fn join_stored(parts: &mut [Part]) {
-    let mut entries = Vec::new();
-    let mut first = None;
-    for (i, part) in parts.iter_mut().enumerate() {
-        if let Meaning::Resources(draft) = &mut part.meaning {
-            first.get_or_insert(i);
-            entries.append(&mut draft.entries.clone());
-            if first != Some(i) {
-                draft.entries.clear();
-            }
-        }
-    }
-    if let Some(Part { meaning: Meaning::Resources(draft), .. }) = first.and_then(|i| parts.get_mut(i)) {
-        draft.entries = entries;
-    }
 }
 
 fn at_entry(refusal: Refusal, entry: usize) -> Refusal {

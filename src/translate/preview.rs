@@ -29,7 +29,7 @@ pub(super) fn preview(translated: &Translated) -> Value {
 fn record(draft: &RecordDraft, subject: &Subject) -> Value {
     let by = |system: &str| subject.identifiers.iter().find(|i| i.system == system).map(|i| i.value.clone());
     let patient = by(system::CHT_UUID).or_else(|| by(system::CHT_SHORTCODE)).unwrap_or_default();
-    let mut body = draft.clone().about(&patient, 0, 0).body();
+    let mut body = draft.clone().about(&patient, 0, None).body();
     body["_meta"] = json!({"form": draft.form});
     if patient.is_empty()
         && let Some(fields) = body.as_object_mut()

@@ -141,7 +141,7 @@ fn problem(path: &str, code: &'static str, message: &str) -> Refusal {
 }
 
 /// A type's name as it came, if it could be one.
-fn plain(kind: &str) -> &str {
+pub fn plain(kind: &str) -> &str {
     if kind.len() <= 40 && kind.bytes().all(|b| b.is_ascii_alphabetic()) { kind } else { "Resource" }
 }
 

@@ -1,20 +1,23 @@
 //! A resource that is kept on the FHIR servers as it came.
+use super::Part;
 use super::inbound::{Around, Door, cht_aware, identifier_of, patient_identifiers, subject_of};
 use super::values::text;
-use crate::domain::fhir::{Entry, Write, identifiers, set_identifiers};
-use crate::domain::follow_up::{Draft, Subject};
-use crate::domain::identifier::Identifier;
+use crate::domain::fhir::{Entry, Write, identifiers, set_identifiers, take_create_only};
+use crate::domain::follow_up::{Draft, Meaning, Subject};
+use crate::domain::identifier::{Identifier, system};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
-/// `full_url` is the Bundle's name for it, if it came in one.
-pub(super) fn store(resource: &Value, full_url: Option<&str>, around: &Around) -> Draft {
+/// `url` is where it stands on its sender's side, or the Bundle's name for it.
+pub(super) fn store(resource: &Value, url: Option<&str>, around: &Around) -> Draft {
     let kind = resource["resourceType"].as_str().unwrap_or_default();
     let mut stored = resource.clone();
+    let create_only = take_create_only(&mut stored);
     name_our_way(&mut stored, kind == "Patient");
     let target = identifier_of(&stored);
     let subject = match kind {
         "Patient" => Some(Subject {
-            identifiers: patient_identifiers(&stored),
+            identifiers: patient_identifiers(&stored).into_iter().chain(own_id(resource, url)).collect(),
             reference: None,
             path: "Patient.identifier".into(),
         }),
@@ -22,11 +25,75 @@ pub(super) fn store(resource: &Value, full_url: Option<&str>, around: &Around) -
         _ => subject_of(resource, "subject", around, Door::Fhir),
     };
     carry(&mut stored, &target);
-    let mut entry = Entry::new(target, write_of(kind), stored);
-    if let Some(url) = full_url.filter(|url| url.starts_with("urn:uuid:")) {
+    let write = if create_only { Write::CreateIfMissing } else { write_of(kind) };
+    let mut entry = Entry::new(target, write, stored);
+    if let Some(url) = url.filter(|url| url.starts_with("urn:uuid:")) {
         entry.full_url = url.to_string();
     }
     Draft { entries: vec![entry], subject, referral: None }
+}
+
+/// The sender's own id of a patient, where the sender vouches for it: later messages may name the
+/// patient by it. An id in the body of a POST means nothing.
+fn own_id(patient: &Value, url: Option<&str>) -> Vec<Identifier> {
+    let (Some(id), Some(url)) = (text(&patient["id"]), url) else { return Vec::new() };
+    let own = format!("Patient/{id}");
+    let names: Vec<&str> = match url {
+        url if url == own => vec![url],
+        url if url.ends_with(&format!("/{own}")) => vec![url, &own],
+        _ => Vec::new(),
+    };
+    names.into_iter().map(|name| Identifier::new(system::REQUEST, name)).collect()
+}
+
+/// References between the entries of a Bundle, by `fullUrl` or by type and id, become those between the
+/// entries that are sent; a request is sent apart and named by its identifier.
+pub(super) fn name_each_other(parts: &mut [Part], bundle: &[&Value]) {
+    let mut names: HashMap<String, Value> = HashMap::new();
+    for part in parts.iter() {
+        let Some(came) = part.entry.and_then(|i| bundle.get(i)) else { continue };
+        let kind = came["resource"]["resourceType"].as_str().unwrap_or_default();
+        let reference = match &part.meaning {
+            Meaning::Resources(draft) => {
+                draft.entries.last().map(|entry| json!({"reference": entry.full_url}))
+            }
+            Meaning::FollowUpRequest(request) => Some(json!({"type": kind,
+                "identifier": {"system": request.identifier.system, "value": request.identifier.value}})),
+            _ => None,
+        };
+        let Some(reference) = reference else { continue };
+        let id = text(&came["resource"]["id"]).map(|id| format!("{kind}/{id}"));
+        let names_of = text(&came["fullUrl"]).map(String::from).into_iter().chain(id);
+        names_of.for_each(|name| drop(names.insert(name, reference.clone())));
+    }
+    for part in parts {
+        match &mut part.meaning {
+            Meaning::Resources(draft) => {
+                draft.entries.iter_mut().for_each(|entry| rename(&mut entry.resource, &names));
+            }
+            // What a request says of stored ones is made logical with it.
+            Meaning::FollowUpRequest(request) => {
+                names.retain(|_, reference| reference.get("identifier").is_some());
+                rename(&mut request.resource, &names);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn rename(value: &mut Value, names: &HashMap<String, Value>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, names)),
+        Value::Object(fields) => {
+            let known = fields.get("reference").and_then(Value::as_str).and_then(|name| names.get(name));
+            if let Some(Value::Object(known)) = known {
+                fields.remove("reference");
+                fields.extend(known.clone());
+            }
+            fields.values_mut().for_each(|field| rename(field, names));
+        }
+        _ => {}
+    }
 }
 
 /// What others may have added to stays; what is one record of one moment is replaced.
@@ -82,7 +149,6 @@ fn carry(resource: &mut Value, target: &Identifier) {
 mod tests {
     use super::*;
     use crate::domain::fhir::Target;
-    use crate::domain::identifier::system;
 
     #[test]
     fn it_goes_by_its_identifier_and_keeps_no_foreign_id() {

@@ -295,3 +295,164 @@ async fn a_server_without_transactions_gets_one_after_the_other() {
     );
     assert!(world.fhir.ledger().values().all(|n| *n == 1));
 }
+
+/// Reruns the one transaction of this route that failed.
+async fn rerun_failed(world: &World) {
+    let rows = world.settled().await;
+    let failed = rows.iter().find(|row| row.status == "failed").expect("a failed one");
+    let house = world.house.as_ref().expect("open");
+    house.corridor.change(&failed.id, Action::Rerun).await.expect("written").expect("rerun");
+    world.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_cht_refused_is_asked_again_when_it_is_rerun_or_sent_again() {
+    for sent_again in [false, true] {
+        let world = World::new().await;
+        world.know_patient();
+        world.cht.faults().on("POST", "/api/v2/records").say_next(
+            1,
+            500,
+            r#"{"code": 500, "error": "Server error", "details": "Form not found: LTFU_REQUEST"}"#,
+        );
+        assert_eq!(world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await.0, 422);
+        assert!(world.cht.reports().is_empty());
+        match sent_again {
+            true => assert_eq!(world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await.0, 201),
+            false => rerun_failed(&world).await,
+        }
+        world.settled().await;
+        assert_eq!(world.cht.reports().len(), 1, "sent again: {sent_again}");
+        // And no more than once.
+        assert_eq!(world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await.0, 201);
+        world.settled().await;
+        assert_eq!(world.cht.reports().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn news_that_cht_refused_are_told_when_they_are_rerun() {
+    let world = World::new().await;
+    let push = fixture("full-report-09");
+    world.cht.add_person(push["body"]["doc"]["patient"].clone());
+    world.post("/cht/push", &push["body"]).await;
+    world.settled().await;
+    let mut task = world.fhir.resources("Task").remove(0);
+    task["status"] = json!("accepted");
+    world.cht.faults().on("POST", "/api/v2/records").say_next(
+        1,
+        500,
+        r#"{"code": 500, "error": "Server error", "details": "Form not found: REF_BACK"}"#,
+    );
+    let id = task["id"].as_str().expect("an id").to_string();
+    assert_eq!(world.put(&format!("/fhir/Task/{id}"), &task).await.0, 422);
+    rerun_failed(&world).await;
+    assert_eq!(world.cht.reports().len(), 1);
+    world.put(&format!("/fhir/Task/{id}"), &task).await;
+    world.settled().await;
+    assert_eq!(world.cht.reports().len(), 1, "told once: {}", json!(world.transactions().await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_there_but_cannot_be_read_back_is_not_made_twice() {
+    let options = cht::Options { index_delay: Duration::from_millis(250), ..Default::default() };
+    let world = World::with(&[], options).await;
+    world.know_patient();
+    // The look-up is `/api/v1/report/uuid?...`; what follows the POST is the reading back.
+    world.cht.faults().on("POST", "/api/v2/records").hang_next(1, 30);
+    let reading = world.cht.faults().on("GET", "/api/v1/report/");
+    let http = world.http.clone();
+    let (url, body) = (world.url("/fhir/ServiceRequest"), ltfu("SR-1"));
+    let sent =
+        tokio::spawn(async move { http.post(url).json(&body).send().await.expect("an answer").status() });
+    world.until("the record is made", |world| !world.cht.reports().is_empty()).await;
+    reading.fail_next(2, 500);
+    assert_eq!(sent.await.expect("sent"), 201);
+    world.settled().await;
+    assert_eq!(world.cht.reports().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn different_words_about_one_patient_at_once_keep_their_order() {
+    let world = World::new().await;
+    let push = fixture("full-person-10")["body"].clone();
+    let mut sent = Vec::new();
+    for n in 0..60 {
+        let mut body = push.clone();
+        body["doc"]["phone"] = json!(format!("+2547120{n:05}"));
+        let (http, url) = (world.http.clone(), world.url("/cht/push"));
+        sent.push(tokio::spawn(async move {
+            http.post(url).json(&body).send().await.expect("an answer").status()
+        }));
+    }
+    for one in sent {
+        assert!(one.await.expect("sent").is_success());
+    }
+    world.settled().await;
+    let journal = world.house.as_ref().expect("open").corridor.journal().clone();
+    let rows = world.transactions().await;
+    assert_eq!(rows.len(), 60);
+    let newest = journal.transaction(&rows[59].id).await.expect("read").expect("there");
+    let newest: serde_json::Value = serde_json::from_slice(&newest.body).expect("JSON");
+    assert_eq!(world.fhir.resources("Patient")[0]["telecom"][0]["value"], newest["doc"]["phone"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_hangs_up_loses_nothing() {
+    use tokio::io::AsyncWriteExt;
+    let world = World::new().await;
+    let push = fixture("full-person-10")["body"].clone();
+    for n in 0..30 {
+        let mut body = push.clone();
+        body["doc"]["_id"] = json!(format!("a54a8e4f-c505-4ed9-a6f2-{n:012}"));
+        (body["doc"]["patient_id"], body["doc"]["external_id"]) = (json!(format!("9{n:04}")), json!(""));
+        let body = body.to_string();
+        let mut stream = tokio::net::TcpStream::connect(world.settings.server.listen).await.expect("open");
+        let head = format!(
+            "POST /cht/push HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        stream.write_all(body.as_bytes()).await.expect("sent");
+        // Some are gone before the write, some during it.
+        tokio::time::sleep(Duration::from_micros(n * 300)).await;
+        drop(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let rows = world.settled().await;
+    assert_eq!(world.fhir.resources("Patient").len(), rows.len());
+    assert!(rows.len() > 10, "{}", rows.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_tried_once_however_many_wait() {
+    let world = World::with(
+        &[("CHT__PASSWORD", "wrong"), ("SERVER__ANSWER_WITHIN_MS", "300")],
+        cht::Options::default(),
+    )
+    .await;
+    world.know_patient();
+    let mut sent = Vec::new();
+    for n in 0..20 {
+        let (http, url, body) =
+            (world.http.clone(), world.url("/fhir/ServiceRequest"), ltfu(&format!("SR-{n}")));
+        sent.push(tokio::spawn(async move {
+            http.post(url).json(&body).send().await.expect("an answer").status()
+        }));
+    }
+    for one in sent {
+        assert_eq!(one.await.expect("sent"), 202);
+    }
+    let tried = world.cht.faults().calls().len();
+    assert!(tried < 10, "CHT locks an address out after ten: {tried}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_does_not_repeat_what_failed() {
+    let world = World::with(&[("FHIR__POLL_SECONDS", "1")], cht::Options::default()).await;
+    world.fhir.add(json!({"resourceType": "Task", "status": "completed", "intent": "order",
+        "identifier": [{"system": "urn:cht:report", "value": "of-another-mediator"}]}));
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let rows = world.settled().await;
+    assert_eq!((rows.len(), rows[0].status.as_str()), (1, "failed"), "{}", json!(rows));
+}

@@ -234,3 +234,108 @@ async fn a_contact_to_be_traced_becomes_a_report_of_its_own_kind() {
     assert_eq!(report["fields"]["contact_name"], "Otieno Ouma");
     assert_eq!(report["fields"]["contact_phone"], "+254712000222");
 }
+
+fn task_of(request: &str, identifier: &str) -> Value {
+    json!({"resourceType": "Task", "status": "requested", "intent": "order", "focus": {"reference": request},
+        "identifier": [{"system": "urn:emr:tasks", "value": identifier}],
+        "for": {"identifier": {"system": "urn:cht:uuid", "value": PATIENT}}})
+}
+
+fn asked(world: &World) -> usize {
+    world.cht.reports().iter().filter(|report| report["form"] == "LTFU_REQUEST").count()
+}
+
+fn state(world: &World, kind: &str) -> Value {
+    world.fhir.resources(kind)[0]["status"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_its_task_is_one_and_both_are_completed() {
+    // In a Bundle, one after the other, and the other way round.
+    for way in 0..4 {
+        let world = World::new().await;
+        world.know_patient();
+        let mut request = ltfu("SR-1");
+        request["id"] = json!("7");
+        let task = task_of("ServiceRequest/7", "T-1");
+        let by_identifier = {
+            let mut task = task.clone();
+            task["focus"] = json!({"type": "ServiceRequest", "identifier": request["identifier"][0]});
+            task
+        };
+        match way {
+            0 => {
+                let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+                    {"fullUrl": "https://emr.example.org/fhir/Task/3", "resource": task, "request": {"method": "POST", "url": "Task"}},
+                    {"fullUrl": "https://emr.example.org/fhir/ServiceRequest/7", "resource": request, "request": {"method": "POST", "url": "ServiceRequest"}}]});
+                let (status, answer) = world.post("/fhir", &bundle).await;
+                assert_eq!(status, 200, "{answer}");
+            }
+            1 => {
+                assert_eq!(world.put("/fhir/ServiceRequest/7", &request).await.0, 200);
+                assert_eq!(world.post("/fhir/Task", &by_identifier).await.0, 201);
+            }
+            2 => {
+                assert_eq!(world.post("/fhir/Task", &by_identifier).await.0, 201);
+                assert_eq!(world.put("/fhir/ServiceRequest/7", &request).await.0, 200);
+            }
+            _ => {
+                // By the id that we answered with.
+                request.as_object_mut().expect("an object").remove("id");
+                let (_, answer) = world.post("/fhir/ServiceRequest", &request).await;
+                world.settled().await;
+                let id = format!("ServiceRequest/{}", answer["id"].as_str().expect("an id"));
+                assert_eq!(world.post("/fhir/Task", &task_of(&id, "T-1")).await.0, 201);
+            }
+        }
+        world.settled().await;
+        assert_eq!(asked(&world), 1, "way {way}");
+        visit(&world, "ltfu_follow_up", json!({"outcome": "found"})).await;
+        world.settled().await;
+        assert_eq!(
+            (state(&world, "ServiceRequest"), state(&world, "Task")),
+            (json!("completed"), json!("completed")),
+            "way {way}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_from_before_a_request_does_not_answer_it() {
+    let world = World::new().await;
+    world.know_patient();
+    let mut report = json!({"doc": {"_id": "r1", "type": "data_record", "form": "ltfu_follow_up", "content_type": "xml",
+        "reported_date": 1793606400000_i64, "patient": {"_id": PATIENT, "name": "Achieng Otieno", "type": "person"},
+        "fields": {"patient_uuid": PATIENT, "outcome": "found"}}});
+    world.post("/cht/push", &report).await;
+    world.settled().await;
+    world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await;
+    world.settled().await;
+    // A supervisor verifies it afterwards: it is pushed again.
+    report["doc"]["verified"] = json!(true);
+    world.post("/cht/push", &report).await;
+    world.settled().await;
+    assert_eq!(state(&world, "ServiceRequest"), "active");
+    let mut new = report.clone();
+    new["doc"]["_id"] = json!("r2");
+    world.post("/cht/push", &new).await;
+    world.settled().await;
+    assert_eq!(state(&world, "ServiceRequest"), "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_words_without_a_name_are_one_request_while_it_is_open() {
+    let world = World::new().await;
+    world.know_patient();
+    let mut request = ltfu("x");
+    request.as_object_mut().expect("an object").remove("identifier");
+    for _ in 0..2 {
+        assert_eq!(world.post("/fhir/ServiceRequest", &request).await.0, 201);
+    }
+    // In another wrapping it has another key, and is the same all the same.
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+        {"resource": request, "request": {"method": "POST", "url": "ServiceRequest"}}]});
+    assert_eq!(world.post("/fhir", &bundle).await.0, 200);
+    world.settled().await;
+    assert_eq!((asked(&world), world.fhir.resources("ServiceRequest").len()), (1, 1));
+}

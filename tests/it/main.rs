@@ -2,6 +2,7 @@
 mod door;
 mod faults;
 mod follow_up;
+mod identity;
 mod mappings;
 mod pushes;
 mod referral;

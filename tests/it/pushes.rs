@@ -20,6 +20,11 @@ async fn each_of_the_169_ends_in_a_named_state_and_none_is_dropped() {
         .collect();
     names.sort();
     assert_eq!(names.len(), 169);
+    // Patients from elsewhere, whose short codes CHT tells.
+    for value in ["MRN-100025", "MRN-100026", "NP/2026/39"] {
+        let patient = serde_json::json!({"resourceType": "Patient", "identifier": [{"system": "urn:emr:mrn", "value": value}]});
+        assert_eq!(world.post("/fhir/Patient", &patient).await.0, 201);
+    }
     let mut failed = Vec::new();
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
     for name in &names {

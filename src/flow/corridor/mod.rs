@@ -12,11 +12,12 @@ use crate::failpoint::reach;
 use crate::flow::envelope::envelope;
 use crate::flow::identify::Neighbours;
 use crate::flow::ports::{
-    Accepted, Action, Answer, Clock, Command, Head, Journal, JournalError, Millis, NewTransaction,
+    Accepted, Action, Answer, Clock, Command, Guard, Head, Journal, JournalError, Millis, NewTransaction,
 };
 use crate::flow::retry::Backoff;
 use crate::translate::Mappings;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -185,18 +186,26 @@ impl Corridor {
         &self.inner.near.journal
     }
 
+    /// What keeps calls to the destinations within their limits.
+    pub fn guard(&self) -> &Arc<dyn Guard> {
+        &self.inner.near.guard
+    }
+
     pub fn now(&self) -> Millis {
         self.inner.clock.now()
     }
 
-    /// Transactions not finished, and which destinations are left alone.
+    /// Transactions not finished, and which destinations are left alone; hosts that are called back are
+    /// nobody else's business, so they are one.
     pub fn state(&self) -> (usize, Vec<(String, bool)>) {
         let now = self.inner.clock.now();
         let schedule = self.inner.traffic.schedule();
-        let mut gates: Vec<_> =
-            schedule.gates().map(|(name, gate)| (name.clone(), gate.is_closed(now))).collect();
-        gates.sort();
-        (schedule.len(), gates)
+        let mut gates = BTreeMap::new();
+        for (name, gate) in schedule.gates() {
+            let name = name.split(':').next().unwrap_or_default().to_string();
+            *gates.entry(name).or_insert(false) |= gate.is_closed(now);
+        }
+        (schedule.len(), gates.into_iter().collect())
     }
 
     /// Reruns or cancels a transaction.

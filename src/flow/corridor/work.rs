@@ -4,24 +4,17 @@ use crate::domain::fhir::{Entry, Target};
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
-use crate::domain::plan::{Act, Status, StepStatus};
+use crate::domain::plan::{Act, News, Status, StepStatus};
 use crate::domain::redact::redact;
 use crate::failpoint::reach;
 use crate::flow::confirm;
 use crate::flow::deliver::{deliver, due};
 use crate::flow::gate;
 use crate::flow::identify::{Stop, directory_key, identify};
+use crate::flow::off_the_loop;
 use crate::flow::ports::{Answer, Facts, Failure, FailureKind, Mark, Millis, ServerIds, Transaction};
 use crate::translate::{Refusal, Source};
 use serde_json::Value;
-
-/// A script may take its 100 ms: others are served meanwhile.
-fn off_the_loop<T>(work: impl FnOnce() -> T) -> T {
-    match tokio::runtime::Handle::current().runtime_flavor() {
-        tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
-    }
-}
 
 impl Corridor {
     /// A panic is a bug of ours: it fails its message, visibly, and stops nobody else's.
@@ -231,14 +224,12 @@ impl Corridor {
                 continue;
             }
             match &step.act {
-                Act::ChtRecord { follow_up: Some(identifier), .. } => {
-                    let known = self.inner.near.journal.follow_up(Kind::FollowUp, identifier).await;
-                    if let Ok(Some(mut follow_up)) = known
-                        && let Some(report) = progress.ids.get("report")
-                        && follow_up.record.as_ref() != Some(report)
-                    {
-                        follow_up.record = Some(report.clone());
-                        facts.follow_ups.push(follow_up);
+                Act::ChtRecord { follow_up, news, .. } => {
+                    if let Some(report) = progress.ids.get("report") {
+                        self.note_record(follow_up.as_ref(), report, &mut facts).await;
+                    }
+                    if let Some(news) = news {
+                        self.note_news(news, &mut facts).await;
                     }
                 }
                 Act::Fhir { entries } => {
@@ -249,12 +240,63 @@ impl Corridor {
                     }
                     for entry in entries.iter().filter(|e| e.resource_type() == "Patient") {
                         facts.links.extend(self.server_id(&step.destination, entry, &progress.ids).await);
+                        facts.links.extend(self.told_id(transaction, entry, &progress.ids).await);
                     }
                 }
                 _ => {}
             }
         }
         facts
+    }
+
+    /// The record by which a CHW was asked: of every name that the request has.
+    async fn note_record(&self, asked: Option<&Identifier>, report: &str, facts: &mut Facts) {
+        let journal = &self.inner.near.journal;
+        let Some(identifier) = asked else { return };
+        let Ok(Some(known)) = journal.follow_up(Kind::FollowUp, identifier).await else { return };
+        let mut names = journal.follow_ups_of(&known.person).await.unwrap_or_default();
+        names.retain(|f| {
+            f.identifier == known.identifier || (f.asked_by.is_some() && f.asked_by == known.asked_by)
+        });
+        for mut name in names.into_iter().filter(|f| f.kind == Kind::FollowUp) {
+            if name.record.as_deref() != Some(report) {
+                name.record = Some(report.to_string());
+                facts.follow_ups.push(name);
+            }
+        }
+    }
+
+    async fn note_news(&self, news: &News, facts: &mut Facts) {
+        let newer = facts.follow_ups.iter_mut().find(|f| f.identifier == news.referral);
+        if let Some(referral) = newer {
+            return referral.has_been_told(news);
+        }
+        let known = self.inner.near.journal.follow_up(Kind::Referral, &news.referral).await;
+        if let Ok(Some(mut referral)) = known
+            && !referral.told.contains(&news.said)
+        {
+            referral.has_been_told(news);
+            facts.follow_ups.push(referral);
+        }
+    }
+
+    /// The id of a Patient that its sender is answered with.
+    async fn told_id(
+        &self,
+        transaction: &Transaction,
+        entry: &Entry,
+        ids: &ServerIds,
+    ) -> Option<(Identifier, String)> {
+        if !matches!(transaction.route, Route::Fhir(_) | Route::DropIn(_)) || transaction.home.is_some() {
+            return None;
+        }
+        let told = Identifier::new(system::told(&transaction.client), ids.get(&entry.full_url)?);
+        let journal = &self.inner.near.journal;
+        if journal.person(&told).await.ok()?.is_some() {
+            return None;
+        }
+        let Target::Identifier(target) = &entry.target else { return None };
+        Some((told, journal.person(target).await.ok()??))
     }
 
     /// By the id that the server gave it, its sender may ask how far a request is.
@@ -316,8 +358,7 @@ impl Corridor {
         transaction.attempts += 1;
         let words = format!("{destination}: {}", redact(&failure.full(), body));
         transaction.error = Some(words.clone());
-        let ends = failure.kind == FailureKind::Permanent
-            || self.is_exhausted(&transaction, now);
+        let ends = failure.kind == FailureKind::Permanent || self.is_exhausted(&transaction, now);
         if ends {
             let answer = confirm::answer(&transaction, Status::Failed, None);
             self.inner.near.journal.mark(self.mark_of(&transaction, Status::Failed, 0, Some(answer.clone())));

@@ -1,5 +1,6 @@
 //! The step after translation: who is meant, which requests are answered, and so what is to be done
 //! where. Makes the plan and the facts that it builds on; writes and sends nothing.
+mod anchor;
 mod outcome;
 mod referral;
 mod request;
@@ -11,6 +12,7 @@ use super::ports::{Callbacks, Cht, Facts, Failure, FhirServer, Guard, Journal, J
 use crate::domain::fhir::{Entry, Target};
 use crate::domain::follow_up::{Draft, Meaning};
 use crate::domain::identifier::system;
+use crate::domain::message::Route;
 use crate::domain::plan::{Act, PartNote, Plan, Step};
 use crate::translate::{Refusal, Translated};
 use serde_json::Value;
@@ -72,28 +74,61 @@ pub async fn identify(
     let mapping = translated.mapping.clone();
     let mut draughtsman =
         Draughtsman { near, transaction, mapping: &mapping, plan: Plan::default(), facts: Facts::default() };
-    for part in translated.parts {
-        let meaning = scoped(part.meaning, &transaction.client);
-        draughtsman.part(part.entry, meaning).await?;
+    let mut parts: Vec<(Option<usize>, Meaning)> = translated
+        .parts
+        .into_iter()
+        .map(|part| (part.entry, scoped(part.meaning, &transaction.client)))
+        .collect();
+    draughtsman.stored(&mut parts).await?;
+    for (entry, meaning) in parts {
+        draughtsman.part(entry, meaning).await?;
     }
     Ok((draughtsman.plan, draughtsman.facts))
 }
 
 impl Draughtsman<'_> {
+    /// What is only kept goes to a server as one, because its entries refer to each other, and before
+    /// anything else of the message.
+    async fn stored(&mut self, parts: &mut Vec<(Option<usize>, Meaning)>) -> Result<(), Stop> {
+        let mut entries = Vec::new();
+        let mut others = Vec::new();
+        for (entry, meaning) in parts.drain(..) {
+            match meaning {
+                Meaning::Resources(draft) => {
+                    let own = self.resources(draft).await.map_err(|stop| at_entry(stop, entry))?;
+                    let last = own.last();
+                    let kinds: Vec<&str> = own.iter().map(Entry::resource_type).collect();
+                    let text = format!("{} for {}", kinds.join(", "), self.destinations().join(", "));
+                    let mut note = note("resources", last.map(|entry| entry.resource.clone()), text);
+                    note.full_url = last.map(|entry| entry.full_url.clone());
+                    self.plan.parts.push(PartNote { entry, ..note });
+                    entries.extend(own);
+                }
+                other => others.push((entry, other)),
+            }
+        }
+        *parts = others;
+        self.send(entries).await
+    }
+
     async fn part(&mut self, entry: Option<usize>, meaning: Meaning) -> Result<(), Stop> {
         let note = match meaning {
-            Meaning::Resources(draft) => self.resources(draft).await,
             Meaning::Outcome(outcome) => self.outcome(outcome).await,
             Meaning::FollowUpRequest(request) => self.follow_up_request(request).await,
             Meaning::ReferralUpdate(update) => self.referral_update(update).await,
             Meaning::Ignored(why) => Ok(note("ignored", None, why)),
+            Meaning::Resources(_) => return Ok(()),
         }
         .map_err(|stop| at_entry(stop, entry))?;
         self.plan.parts.push(PartNote { entry, ..note });
         Ok(())
     }
 
-    async fn resources(&mut self, draft: Draft) -> Result<PartNote, Stop> {
+    /// Says whose they are, and what others of this client may refer to later.
+    async fn resources(&mut self, mut draft: Draft) -> Result<Vec<Entry>, Stop> {
+        if self.transaction.route == Route::ChtPatientIds {
+            self.find_elsewhere(&mut draft).await?;
+        }
         let person = match &draft.subject {
             Some(subject) if self.transaction.route.is_cht() || has_patient(&draft) => {
                 Some(self.link(subject).await?)
@@ -106,11 +141,7 @@ impl Draughtsman<'_> {
         for entry in &draft.entries {
             self.keep_in_directory(&entry.resource);
         }
-        let resource = draft.entries.last().map(|entry| entry.resource.clone());
-        let kinds: Vec<&str> = draft.entries.iter().map(Entry::resource_type).collect();
-        let text = format!("{} for {}", kinds.join(", "), self.destinations().join(", "));
-        self.send(draft.entries).await?;
-        Ok(note("resources", resource, text))
+        Ok(draft.entries)
     }
 
     /// A question to a neighbour, unless it is known not to answer.
@@ -133,7 +164,7 @@ impl Draughtsman<'_> {
         let names: std::collections::BTreeSet<&String> =
             self.mapping.split('+').filter_map(of).flatten().collect();
         let from = match &self.transaction.route {
-            crate::domain::message::Route::Poll(destination) => Some(destination),
+            Route::Poll(destination) => Some(destination),
             _ => self.transaction.home.as_ref(),
         };
         names.into_iter().filter(|name| Some(*name) != from).cloned().collect()
@@ -155,8 +186,13 @@ impl Draughtsman<'_> {
             if entries.is_empty() {
                 continue;
             }
-            for entry in entries.iter_mut().filter(|entry| entry.resource_type() == "Patient") {
-                self.aim_at_known(entry, &destination).await?;
+            for entry in &mut entries {
+                if entry.resource_type() == "Patient" {
+                    self.aim_at_known(entry, &destination).await?;
+                }
+                if matches!(self.transaction.route, Route::Fhir(_)) {
+                    self.anchor(&mut entry.resource, &destination).await?;
+                }
             }
             let after = self.plan.steps.iter().rposition(|step| step.destination == destination);
             let part = self.plan.parts.len();
@@ -170,12 +206,18 @@ impl Draughtsman<'_> {
     async fn aim_at_known(&self, entry: &mut Entry, destination: &str) -> Result<(), Stop> {
         let Target::Identifier(identifier) = &entry.target else { return Ok(()) };
         let Some(person) = self.owner(identifier).await? else { return Ok(()) };
-        let there = system::at_server(destination);
-        let known = self.near.journal.identifiers(&person).await?;
-        if let Some(id) = known.into_iter().find(|i| i.system == there) {
-            entry.target = Target::Id(format!("Patient/{}", id.value));
+        if let Some(id) = self.id_at(&person, destination).await? {
+            entry.target = Target::Id(format!("Patient/{id}"));
         }
         Ok(())
+    }
+
+    /// The id that a server gave to a person.
+    async fn id_at(&self, person: &str, destination: &str) -> Result<Option<String>, Stop> {
+        let there = system::at_server(destination);
+        let new = self.facts.links.iter().filter(|(_, p)| p == person).map(|(i, _)| i.clone());
+        let known = self.near.journal.identifiers(person).await?;
+        Ok(new.chain(known).find(|i| i.system == there).map(|i| i.value))
     }
 }
 
@@ -201,7 +243,7 @@ impl Drop for Call<'_> {
 }
 
 fn note(kind: &str, resource: Option<Value>, text: impl Into<String>) -> PartNote {
-    PartNote { entry: None, kind: kind.to_string(), resource, text: text.into() }
+    PartNote { entry: None, kind: kind.to_string(), resource, full_url: None, text: text.into() }
 }
 
 fn refused(path: &str, code: &'static str, message: &str) -> Refusal {

@@ -6,6 +6,7 @@ use crate::domain::fhir::{Entry, Target, Write, full_url};
 use crate::domain::follow_up::{Kind, Outcome, State};
 use crate::domain::plan::{Act, FollowUp, PartNote, Step};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 impl Draughtsman<'_> {
     pub(super) async fn outcome(&mut self, outcome: Outcome) -> Result<PartNote, Stop> {
@@ -48,6 +49,15 @@ impl Draughtsman<'_> {
             None => Vec::new(),
         };
         named.retain(|f| f.kind == Kind::FollowUp);
+        // A Task and its ServiceRequest were asked for by one record.
+        let asked: Vec<&String> = named.iter().filter_map(|f| f.asked_by.as_ref()).collect();
+        let mut others = self.near.journal.follow_ups_of(person).await?;
+        others.retain(|f| {
+            f.kind == Kind::FollowUp
+                && f.asked_by.as_ref().is_some_and(|by| asked.contains(&by))
+                && named.iter().all(|known| known.identifier != f.identifier)
+        });
+        named.extend(others);
         if !named.is_empty() && named.iter().all(|f| f.person != person) {
             return Err(Stop::Refused(refused(
                 "doc.fields",
@@ -61,11 +71,14 @@ impl Draughtsman<'_> {
             return Ok(named);
         }
         let mine = format!("{} ", self.transaction.head.id);
+        // A report that was here before the request was does not answer it: it was edited, or verified.
+        let first = self.near.journal.first_received(&self.transaction.head.id).await?;
         let mut open = self.near.journal.follow_ups_of(person).await?;
         open.retain(|f| {
             // A rerun answers again what it answered before.
             f.kind == Kind::FollowUp
                 && outcome.forms.contains(&f.form)
+                && first.is_none_or(|first| f.asked_at <= first)
                 && (f.state.is_open() || f.told.iter().any(|told| told.starts_with(&mine)))
         });
         Ok(open)
@@ -125,7 +138,6 @@ pub(super) fn completed(
 
 /// As it was stored: without the caller's ids, about the patient as the server has them.
 pub(super) fn make_storable(resource: &mut Value, follow_up: &FollowUp, patient: Option<&str>) {
-    let client = follow_up.identifier.system.rsplit(':').next().unwrap_or_default().to_string();
     let element = subject_element(resource);
     if let Some(fields) = resource.as_object_mut() {
         fields.remove("id");
@@ -135,7 +147,7 @@ pub(super) fn make_storable(resource: &mut Value, follow_up: &FollowUp, patient:
     if let Some(patient) = patient {
         resource[element] = json!({"reference": patient});
     }
-    make_references_logical(resource, &client);
+    make_references_logical(resource, &follow_up.client, &BTreeMap::new());
 }
 
 pub(super) fn based_on(entries: &mut [Entry], encounter: &str, follow_up: &FollowUp, request: &Entry) {

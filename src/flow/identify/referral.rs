@@ -2,7 +2,7 @@
 use super::{Draughtsman, Stop, note, refused};
 use crate::domain::follow_up::{Draft, Kind, ReferralUpdate, State};
 use crate::domain::identifier::Identifier;
-use crate::domain::plan::{FollowUp, PartNote};
+use crate::domain::plan::{Act, FollowUp, News, PartNote};
 
 impl Draughtsman<'_> {
     pub(super) async fn begin_referral(
@@ -25,6 +25,8 @@ impl Draughtsman<'_> {
             client: self.transaction.client.clone(),
             home: None,
             told: Vec::new(),
+            asked_by: None,
+            asked_at: 0,
         });
         self.facts.follow_ups.push(follow_up);
         Ok(())
@@ -39,9 +41,13 @@ impl Draughtsman<'_> {
                 "no referral with this identifier came from CHT",
             )));
         };
-        // An earlier part of the same message may have changed it already.
-        if let Some(newer) = self.facts.follow_ups.iter().rev().find(|f| f.identifier == update.referral) {
-            referral = newer.clone();
+        // An earlier part of the same message may tell of it already.
+        for step in &self.plan.steps {
+            if let Act::ChtRecord { news: Some(news), .. } = &step.act
+                && news.referral == update.referral
+            {
+                referral.has_been_told(news);
+            }
         }
         let news =
             format!("{} {}", update.state.task_status(), update.details.as_deref().unwrap_or_default());
@@ -56,11 +62,12 @@ impl Draughtsman<'_> {
                 "the referral's patient has no CHT uuid in the crosswalk",
             ))
         })?;
-        referral.state = update.state;
-        referral.told.push(news);
         let text = format!("news of a referral: {}", update.state.task_status());
-        self.facts.follow_ups.push(referral);
-        self.ask_cht(update.record, &uuid, None);
+        let (reported, since) = self.dates(None);
+        let record = update.record.about(&uuid, reported, since);
+        // It counts as told when the record is there, and not before: else a rerun would tell nothing.
+        let news = News { referral: update.referral, state: update.state, said: news };
+        self.tell_cht(record, None, Some(news));
         Ok(note("referral_update", Some(resource), text))
     }
 }

@@ -1,17 +1,20 @@
 //! An EMR's request to a CHW.
-use super::reshape::{make_references_logical, subject_element};
+use super::requester::directory_key;
+use super::reshape::{make_references_logical, own_system, subject_element};
 use super::{Draughtsman, Stop, note, refused};
 use crate::domain::fhir::{Entry, Target, Write, full_url};
 use crate::domain::follow_up::{FollowUpRequest, Kind, State};
 use crate::domain::identifier::{Identifier, system};
-use crate::domain::plan::{Act, FollowUp, PartNote, Step};
-use crate::domain::record::RecordDraft;
+use crate::domain::plan::{Act, FollowUp, News, PartNote, Status, Step};
+use crate::domain::record::Record;
+use crate::translate::focus_of;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 impl Draughtsman<'_> {
     pub(super) async fn follow_up_request(&mut self, request: FollowUpRequest) -> Result<PartNote, Stop> {
         let identifier = self.own(request.identifier);
-        let known = self.near.journal.follow_up(Kind::FollowUp, &identifier).await?;
+        let known = self.follow_up(&identifier).await?;
         let (person, uuid) = self.known_to_cht(&request.subject).await?;
         if known.as_ref().is_some_and(|f| f.person != person) {
             return Err(Stop::Refused(refused(
@@ -29,7 +32,21 @@ impl Draughtsman<'_> {
             let text = "this request has been answered; asked anew, it would say something new";
             return Ok(note("follow_up_request", Some(answered.shown()), text.to_string()));
         }
-        let asked_already = known.as_ref().is_some_and(|f| f.state.is_open());
+        let open = known.clone().filter(|f| f.state.is_open());
+        let (asked, is_one) = match open {
+            Some(open) => (Some(open), false),
+            None => self.asked_otherwise(&person, &identifier, request.focus.as_ref(), &resource).await?,
+        };
+        if let Some(one) = asked.as_ref().filter(|_| is_one) {
+            let text = "CHT has this request already";
+            return Ok(note("follow_up_request", Some(one.shown()), text.to_string()));
+        }
+        let is_asked = match &asked {
+            Some(asked) => self.is_asked(asked).await?,
+            None => false,
+        };
+        let wanted = request.state == State::Requested && !is_asked;
+        let (reported, since) = self.dates(asked.as_ref());
         let follow_up = FollowUp {
             kind: Kind::FollowUp,
             identifier: identifier.clone(),
@@ -37,23 +54,101 @@ impl Draughtsman<'_> {
             state: request.state,
             resource: resource.clone(),
             form: request.record.form.clone(),
-            record: known.as_ref().and_then(|f| f.record.clone()),
+            record: asked.as_ref().and_then(|f| f.record.clone()),
             callback: callback.clone().or_else(|| known.as_ref().and_then(|f| f.callback.clone())),
             client: self.transaction.client.clone(),
             home: self.transaction.home.clone(),
             told: known.map(|f| f.told).unwrap_or_default(),
+            asked_by: match wanted {
+                true => Some(self.transaction.head.id.clone()),
+                false => asked.as_ref().and_then(|f| f.asked_by.clone()),
+            },
+            asked_at: since.unwrap_or(reported),
         };
         self.facts.follow_ups.push(follow_up);
         self.store_request(&resource, &identifier, &uuid).await?;
         let text = if request.state != State::Requested {
             format!("a request that is {}; nothing for a CHW to do", request.state.request_status())
-        } else if asked_already {
+        } else if is_asked {
             "CHT has this request already".to_string()
         } else {
-            self.ask_cht(request.record, &uuid, Some(identifier));
+            let record = request.record.about(&uuid, reported, since);
+            self.tell_cht(record, Some(identifier), None);
             "a request to a CHW".to_string()
         };
         Ok(note("follow_up_request", Some(resource), text))
+    }
+
+    /// A request as an earlier part of this message left it, else as the journal has it.
+    async fn follow_up(&self, identifier: &Identifier) -> Result<Option<FollowUp>, Stop> {
+        let newer = self.facts.follow_ups.iter().rev().find(|f| f.identifier == *identifier);
+        match newer {
+            Some(newer) => Ok(Some(newer.clone())),
+            None => Ok(self.near.journal.follow_up(Kind::FollowUp, identifier).await?),
+        }
+    }
+
+    /// The open request of this client that this one only names otherwise: a Task and its ServiceRequest
+    /// are one, whichever comes first; and so are the same words without a name. `true`: it is that one,
+    /// and nothing new is to be kept.
+    async fn asked_otherwise(
+        &self,
+        person: &str,
+        identifier: &Identifier,
+        focus: Option<&Identifier>,
+        resource: &Value,
+    ) -> Result<(Option<FollowUp>, bool), Stop> {
+        let focus = match focus {
+            Some(focus) => Some(self.request_called(focus).await?),
+            None => None,
+        };
+        let mut open = self.near.journal.follow_ups_of(person).await?;
+        open.extend(self.facts.follow_ups.iter().filter(|f| f.person == person).cloned());
+        open.retain(|f| f.kind == Kind::FollowUp && f.state.is_open() && f.client == self.transaction.client);
+        let nameless = resource["id"].is_null()
+            && identifier.system == own_system(&self.transaction.client)
+            && uuid::Uuid::parse_str(&identifier.value).is_ok();
+        for f in open.into_iter().rev() {
+            if focus.as_ref() == Some(&f.identifier) {
+                return Ok((Some(f), false));
+            }
+            if let Some(theirs) = focus_of(&f.resource)
+                && self.request_called(&self.own(theirs)).await? == *identifier
+            {
+                return Ok((Some(f), false));
+            }
+            if nameless && is_same(&without_name(&f.resource), &without_name(resource)) {
+                return Ok((Some(f), true));
+            }
+        }
+        Ok((None, false))
+    }
+
+    /// A ServiceRequest by the client's own id, by the id that it was answered with, or as it is called.
+    async fn request_called(&self, name: &Identifier) -> Result<Identifier, Stop> {
+        if let Some(id) = name.value.strip_prefix("ServiceRequest/") {
+            let key = directory_key(&self.transaction.client, "ServiceRequest", id);
+            if let Some(known) = self.near.journal.directory(&key).await?
+                && let Ok(known) = serde_json::from_value(known)
+            {
+                return Ok(known);
+            }
+        }
+        Ok(name.clone())
+    }
+
+    /// Whether a CHW has been asked: the record is there, or somebody else is still at it.
+    async fn is_asked(&self, request: &FollowUp) -> Result<bool, Stop> {
+        if request.record.is_some() {
+            return Ok(true);
+        }
+        let Some(by) = &request.asked_by else { return Ok(false) };
+        if *by == self.transaction.head.id {
+            // An earlier part of this message asks.
+            return Ok(self.facts.follow_ups.iter().any(|f| f.asked_by.as_ref() == Some(by)));
+        }
+        let asking = self.near.journal.transaction(by).await?;
+        Ok(asking.is_some_and(|t| matches!(t.head.status, Status::Open | Status::Delivered)))
     }
 
     /// The request as the FHIR servers keep it, beside the patient it is about.
@@ -71,7 +166,7 @@ impl Draughtsman<'_> {
             fields.remove("meta");
         }
         stored[subject_element(resource)] = json!({"reference": subject});
-        make_references_logical(&mut stored, &self.transaction.client);
+        make_references_logical(&mut stored, &self.transaction.client, &BTreeMap::new());
         let request = Entry {
             full_url: full_url(kind, identifier),
             target: Target::Identifier(identifier.clone()),
@@ -81,13 +176,20 @@ impl Draughtsman<'_> {
         self.send(vec![patient, request]).await
     }
 
-    pub(super) fn ask_cht(&mut self, record: RecordDraft, patient: &str, follow_up: Option<Identifier>) {
-        // Ours and exact: by it an earlier attempt is recognised.
-        let reported_date = self.transaction.received + 100 * self.plan.steps.len() as i64;
-        let record = record.about(patient, reported_date, self.transaction.reruns);
+    /// The date of a record that is made now, and that of the first attempt at the same. They are ours
+    /// and exact: by them an earlier attempt is recognised.
+    pub(super) fn dates(&self, asked: Option<&FollowUp>) -> (i64, Option<i64>) {
+        let steps = self.plan.steps.len() as i64;
+        let reported = self.transaction.received + 100 * steps + i64::from(self.transaction.reruns);
+        let first = asked.filter(|f| f.record.is_none()).map(|f| f.asked_at).filter(|at| *at > 0);
+        let rerun = (self.transaction.reruns > 0).then_some(reported - i64::from(self.transaction.reruns));
+        (reported, first.or(rerun).filter(|first| *first < reported))
+    }
+
+    pub(super) fn tell_cht(&mut self, record: Record, follow_up: Option<Identifier>, news: Option<News>) {
         self.plan.steps.push(Step {
             destination: "cht".into(),
-            act: Act::ChtRecord { record, follow_up },
+            act: Act::ChtRecord { record, follow_up, news },
             after: None,
             part: self.plan.parts.len(),
         });
@@ -96,10 +198,7 @@ impl Draughtsman<'_> {
     /// Identifiers without a system are the client's own.
     pub(super) fn own(&self, identifier: Identifier) -> Identifier {
         if identifier.system == system::REQUEST {
-            return Identifier::new(
-                format!("{}:{}", system::REQUEST, self.transaction.client),
-                identifier.value,
-            );
+            return Identifier::new(own_system(&self.transaction.client), identifier.value);
         }
         identifier
     }
@@ -115,6 +214,13 @@ fn is_same(known: &Value, now: &Value) -> bool {
         content
     };
     content(known) == content(now)
+}
+
+/// Without the identifier that we derived of its content.
+fn without_name(resource: &Value) -> Value {
+    let mut nameless = resource.clone();
+    nameless.as_object_mut().map(|fields| fields.remove("identifier"));
+    nameless
 }
 
 /// The resource with our identifier for it among its own.

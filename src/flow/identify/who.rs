@@ -1,7 +1,7 @@
 //! Who is meant: by the crosswalk, else by asking. Nobody is guessed.
 use super::reshape::identifiers_of;
 use super::{Draughtsman, Stop, at_path, refused};
-use crate::domain::follow_up::Subject;
+use crate::domain::follow_up::{Draft, Subject};
 use crate::domain::identifier::{Identifier, system};
 use crate::identity;
 use crate::identity::Whose;
@@ -43,6 +43,50 @@ impl Draughtsman<'_> {
                 self.facts.links.push(link);
             }
         }
+    }
+
+    /// A patient from elsewhere whom CHT names by an identifier without its system (`external_id`): whoever
+    /// has it in the crosswalk, else on a server. Exactly one, or nobody.
+    pub(super) async fn find_elsewhere(&mut self, draft: &mut Draft) -> Result<(), Stop> {
+        let Some(subject) = &draft.subject else { return Ok(()) };
+        let external = subject.identifiers.iter().find(|i| i.system == system::CHT_EXTERNAL_ID);
+        let Some(external) = external.cloned() else { return Ok(()) };
+        let stop = |code, message: &str| Err(Stop::Refused(refused("doc.external_id", code, message)));
+        let known = self.near.journal.people_with(&external.value).await?;
+        match known.as_slice() {
+            [] => {}
+            [person] => {
+                self.learn(std::iter::once(external), &person.clone());
+                return Ok(());
+            }
+            _ => return stop("multiple-matches", "several patients have this identifier"),
+        }
+        let mut found = Vec::new();
+        for destination in self.destinations() {
+            let Some(server) = self.near.servers.get(&destination).cloned() else { continue };
+            let query = [("identifier", external.value.as_str())];
+            let matches = self.ask(&destination, server.search("Patient", &query)).await?;
+            found.extend(matches.into_iter().map(|patient| (destination.clone(), patient)));
+        }
+        let mut here: Vec<&str> = found.iter().map(|(destination, _)| destination.as_str()).collect();
+        here.dedup();
+        if found.is_empty() {
+            return stop("not-found", "no patient with this identifier has come from elsewhere");
+        }
+        if found.len() > here.len() {
+            return stop("multiple-matches", "a server has several patients with this identifier");
+        }
+        let mut all = vec![external];
+        for (destination, patient) in found {
+            all.extend(identifiers_of(&patient));
+            let id = patient["id"].as_str().map(|id| Identifier::new(system::at_server(&destination), id));
+            all.extend(id);
+        }
+        if let Some(subject) = &mut draft.subject {
+            subject.identifiers.extend(all);
+            subject.identifiers.dedup();
+        }
+        Ok(())
     }
 
     /// Whose an identifier is: as an earlier part of this message says, or as the crosswalk does.

@@ -141,6 +141,11 @@ impl Handle {
         self.put(&kind, resource["id"].as_str().map(Into::into), resource)
     }
 
+    /// Deletes a resource, as a clinician or a merge would.
+    pub fn remove(&self, kind: &str, id: &str) {
+        let _ = lock(&self.fhir.store).delete(kind, id);
+    }
+
     /// Changes a resource as a clinician would in the EMR. None: it isn't there.
     pub fn update(&self, kind: &str, id: &str, change: impl FnOnce(&mut Value)) -> Option<Value> {
         let mut resource = self.get(kind, id)?;

@@ -57,14 +57,30 @@ impl ChtApi {
         let Some(value) = record.fields.get(&record.lookup_field).and_then(Value::as_str) else {
             return Ok(None);
         };
-        for uuid in self.candidates(&record.lookup_field, value, record).await? {
-            if let Some(report) = self.get(&format!("/api/v1/report/{}", encode(&uuid))).await?
+        // CHT indexes no shorter and no longer texts.
+        let candidates = match (3..=1000).contains(&value.len()) {
+            true => self.candidates(&record.lookup_field, value, record).await?,
+            false => self.candidates_by_subject(record).await?,
+        };
+        for uuid in candidates {
+            if let Some(report) = self.report(&uuid).await?
                 && is_ours(&report, record)
             {
                 return Ok(Some(uuid));
             }
         }
         Ok(None)
+    }
+
+    /// A report, also below CHT 4.18, where only `hydrate` shows it.
+    async fn report(&self, uuid: &str) -> Result<Option<Value>, Failure> {
+        if let Some(report) = self.get(&format!("/api/v1/report/{}", encode(uuid))).await? {
+            return Ok(Some(report));
+        }
+        let ids = Value::from(vec![uuid]).to_string();
+        let found = self.get(&format!("/api/v1/hydrate?doc_ids={}", encode(&ids))).await?;
+        let one = found.and_then(|found| found.get(0).cloned()).filter(|one| one["id"] == uuid);
+        Ok(one.and_then(|one| one.get("doc").cloned()))
     }
 
     /// Reports that may be it: by the full-text index, and below CHT 4.18 by the patient's view.
@@ -98,8 +114,7 @@ impl ChtApi {
 
     /// A report can be saved with errors although the answer was 200: only reading it back tells.
     async fn read_back(&self, uuid: &str, form: &str) -> Result<(), Failure> {
-        let report = self.get(&format!("/api/v1/report/{}", encode(uuid))).await?;
-        let Some(report) = report else {
+        let Some(report) = self.report(uuid).await? else {
             return Err(Failure::transient(format!("CHT does not show the {form} report that it made")));
         };
         let errors = words_of_errors(&report);
@@ -156,7 +171,8 @@ impl Cht for ChtApi {
             Some(uuid) => uuid,
             None => self.post(record).await?,
         };
-        self.read_back(&uuid, &record.form).await?;
+        // It is there, but a search may not show it yet: the next attempt must not make another.
+        self.read_back(&uuid, &record.form).await.map_err(|failure| self.in_doubt(failure))?;
         Ok(uuid)
     }
 
@@ -234,14 +250,14 @@ fn is_ours(report: &Value, record: &Record) -> bool {
         && record.fields.iter().all(same_value)
 }
 
-/// This attempt's date; or that of an earlier run, unless that left a report with errors.
+/// This attempt's date; or that of an earlier one at the same act, unless that left a report with errors.
 fn is_our_date(report: &Value, record: &Record) -> bool {
-    match report["reported_date"].as_i64().map(|date| record.reported_date - date) {
-        Some(0) => true,
-        Some(earlier) => {
-            (1..=i64::from(record.reruns)).contains(&earlier) && words_of_errors(report).is_empty()
+    match (report["reported_date"].as_i64(), record.since) {
+        (Some(date), _) if date == record.reported_date => true,
+        (Some(date), Some(since)) => {
+            (since..record.reported_date).contains(&date) && words_of_errors(report).is_empty()
         }
-        None => false,
+        _ => false,
     }
 }
 

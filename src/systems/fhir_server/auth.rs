@@ -46,11 +46,11 @@ impl Auth {
         })
     }
 
-    /// The server no longer takes our token.
-    pub(super) async fn forget(&self) {
-        if let Self::OAuth2 { token, .. } = self {
-            *token.lock().await = None;
-        }
+    /// The server no longer takes our token: a new one is fetched, if there can be one.
+    pub(super) async fn renew(&self) -> Result<bool, Failure> {
+        let Self::OAuth2 { settings, http, token } = self else { return Ok(false) };
+        *token.lock().await = Some(fetch(settings, http).await?);
+        Ok(true)
     }
 }
 

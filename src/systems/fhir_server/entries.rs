@@ -1,5 +1,6 @@
 //! From the entries that are wanted and what the server has, the requests to make. Pure.
-use crate::domain::fhir::{CANONICAL, Entry, Target, Write, query_value};
+use crate::domain::fhir::{CANONICAL, Entry, Target, Write, identifiers, query_value};
+use crate::domain::identifier::Identifier;
 use crate::flow::ports::{FailureKind, ServerIds};
 use crate::systems::client::Answer;
 use reqwest::header::LOCATION;
@@ -21,6 +22,9 @@ pub(super) fn planned(entry: &Entry, existing: Option<&Value>) -> Planned {
         (Some(reference), write, _) => {
             let body = match (write, existing) {
                 (Write::Merge { keep }, Some(theirs)) => merge(&entry.resource, theirs, keep),
+                (Write::Whole { keep }, Some(theirs)) => {
+                    merge(&entry.resource, &taken_back(theirs, &entry.resource), keep)
+                }
                 _ => entry.resource.clone(),
             };
             if existing.is_some_and(|theirs| is_same(theirs, &body)) {
@@ -56,7 +60,6 @@ fn is_same(theirs: &Value, body: &Value) -> bool {
 /// Ours over theirs: elements that we don't set stay, identifiers are united, and of `keep` theirs stay.
 pub(super) fn merge(ours: &Value, theirs: &Value, keep: &[String]) -> Value {
     let mut merged: Map<String, Value> = theirs.as_object().cloned().unwrap_or_default();
-    take_back(&mut merged, ours);
     for (key, value) in ours.as_object().into_iter().flatten() {
         if keep.contains(key) && merged.contains_key(key) {
             continue;
@@ -66,6 +69,7 @@ pub(super) fn merge(ours: &Value, theirs: &Value, keep: &[String]) -> Value {
                 united(value, &merged.get("identifier").cloned().unwrap_or_default())
             }
             "extension" => with_theirs(value, merged.get("extension")),
+            "telecom" | "address" | "name" => beside_theirs(value, merged.get(key)),
             _ => value.clone(),
         };
         merged.insert(key.clone(), value);
@@ -83,13 +87,22 @@ pub(super) fn merge(ours: &Value, theirs: &Value, keep: &[String]) -> Value {
     Value::Object(merged)
 }
 
-/// What we once wrote and no longer say goes: our own extensions, and elements that one of them marks as
-/// ours (a date of death that CHT has undone).
-fn take_back(theirs: &mut Map<String, Value>, ours: &Value) {
-    let kept = with_theirs(&Value::Null, theirs.get("extension"));
-    match kept.as_array().is_some_and(|kept| !kept.is_empty()) {
-        true => theirs.insert("extension".into(), kept),
-        false => theirs.remove("extension"),
+/// Theirs without what we once wrote and no longer say: our own extensions, and elements that one of them
+/// marks as ours (a date of death that CHT has undone).
+fn taken_back(theirs: &Value, ours: &Value) -> Value {
+    let mut theirs = theirs.as_object().cloned().unwrap_or_default();
+    let foreign = |extension: &&Value| !is_ours(extension);
+    let kept: Vec<Value> = theirs
+        .get("extension")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter(foreign)
+        .cloned()
+        .collect();
+    match kept.is_empty() {
+        false => theirs.insert("extension".into(), kept.into()),
+        true => theirs.remove("extension"),
     };
     let marked: Vec<String> = theirs
         .iter()
@@ -101,17 +114,33 @@ fn take_back(theirs: &mut Map<String, Value>, ours: &Value) {
             theirs.remove(&gone);
         }
     }
+    Value::Object(theirs)
 }
 
 fn is_ours(extension: &Value) -> bool {
     extension["url"].as_str().is_some_and(|url| url.starts_with(CANONICAL))
 }
 
-/// Our extensions, and theirs that are none of ours.
+/// Our extensions, and theirs of which we say nothing now.
 fn with_theirs(ours: &Value, theirs: Option<&Value>) -> Value {
-    let theirs =
-        theirs.and_then(Value::as_array).into_iter().flatten().filter(|extension| !is_ours(extension));
-    ours.as_array().into_iter().flatten().chain(theirs).cloned().collect()
+    let ours = ours.as_array().map(Vec::as_slice).unwrap_or_default();
+    let said = |extension: &&Value| ours.iter().any(|own| own["url"] == extension["url"]);
+    let theirs = theirs.and_then(Value::as_array).into_iter().flatten().filter(|other| !said(other));
+    ours.iter().chain(theirs).cloned().collect()
+}
+
+/// Our names, phones and addresses, and those that a clinic has of another use, or that it added itself:
+/// what we wrote before is recognised by its use or by our extension.
+fn beside_theirs(ours: &Value, theirs: Option<&Value>) -> Value {
+    let ours = ours.as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_theirs = |other: &&Value| {
+        let marked = other["extension"].as_array().is_some_and(|all| all.iter().any(is_ours));
+        let same = ours.iter().any(|own| own["value"].is_string() && own["value"] == other["value"]);
+        let of_use = !other["use"].is_null() && ours.iter().all(|own| own["use"] != other["use"]);
+        !marked && !same && (of_use || (other["system"].is_string() && other["use"].is_null()))
+    };
+    let theirs = theirs.and_then(Value::as_array).into_iter().flatten().filter(is_theirs);
+    ours.iter().chain(theirs).cloned().collect()
 }
 
 fn united(ours: &Value, theirs: &Value) -> Value {
@@ -122,6 +151,11 @@ fn united(ours: &Value, theirs: &Value) -> Value {
         }
     }
     Value::Array(all)
+}
+
+pub(super) fn first_identifier(resource: &Value) -> Option<Identifier> {
+    let first = identifiers(resource).first()?;
+    Some(Identifier::new(first["system"].as_str()?, first["value"].as_str()?))
 }
 
 /// A conditional update does it: nothing has to be known of what is there.

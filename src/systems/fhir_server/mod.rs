@@ -6,7 +6,7 @@ use super::client::{Answer, client, send};
 use crate::config;
 use crate::domain::fhir::{Entry, Target, query_value};
 use crate::domain::identifier::Identifier;
-use crate::flow::ports::{Failure, FailureKind, FhirServer, ServerIds};
+use crate::flow::ports::{Failure, FailureKind, FhirServer, Page, ServerIds};
 use async_trait::async_trait;
 use auth::Auth;
 use reqwest::{Method, RequestBuilder, header};
@@ -54,18 +54,16 @@ impl FhirApi {
         })
     }
 
-    async fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = match path.is_empty() {
             true => self.base.clone(),
             false => format!("{}/{path}", self.base),
         };
         // Servers keep answers of searches for a while; ours must be of this moment.
-        let request = self
-            .http
+        self.http
             .request(method, url)
             .header(header::ACCEPT, FHIR_JSON)
-            .header(header::CACHE_CONTROL, "no-cache");
-        self.auth.apply(request).await
+            .header(header::CACHE_CONTROL, "no-cache")
     }
 
     async fn send(&self, request: RequestBuilder, body: Option<&Value>) -> Result<Answer, Failure> {
@@ -73,11 +71,15 @@ impl FhirApi {
             Some(body) => request.header(header::CONTENT_TYPE, FHIR_JSON).body(body.to_string()),
             None => request,
         };
-        let answer = send(request, &self.name).await?;
-        if answer.status.as_u16() == 401 {
-            self.auth.forget().await;
+        let again = request.try_clone();
+        let answer = send(self.auth.apply(request).await?, &self.name).await?;
+        // A token may end before its time: one more try with a new one tells.
+        match again {
+            Some(again) if answer.status.as_u16() == 401 && self.auth.renew().await? => {
+                send(self.auth.apply(again).await?, &self.name).await
+            }
+            _ => Ok(answer),
         }
-        Ok(answer)
     }
 
     /// What the answer to a write holds, if it means success by its status and by what its body says.
@@ -162,18 +164,34 @@ impl FhirApi {
         }
     }
 
-    async fn write_together(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
-        let mut existing = Vec::with_capacity(entries.len());
-        for entry in entries {
+    /// The entries, each with what the server has of it. A resource that was deleted there is looked for
+    /// by its identifier, and else made anew: servers give ids themselves.
+    async fn looked_up(&self, entries: &[Entry]) -> Result<(Vec<Entry>, Vec<Option<Value>>), Failure> {
+        let (mut wanted, mut existing) = (entries.to_vec(), Vec::with_capacity(entries.len()));
+        for entry in &mut wanted {
             // What is replaced by its identifier the server finds itself.
-            existing.push(match entries::is_replaced(entry) {
-                true => None,
-                false => self.existing(entry).await?,
-            });
+            if entries::is_replaced(entry) {
+                existing.push(None);
+                continue;
+            }
+            let mut there = self.existing(entry).await?;
+            if there.is_none()
+                && matches!(entry.target, Target::Id(_))
+                && let Some(identifier) = entries::first_identifier(&entry.resource)
+            {
+                entry.target = Target::Identifier(identifier);
+                there = self.existing(entry).await?;
+            }
+            existing.push(there);
         }
-        let (bundle, mut ids) = entries::transaction(entries, &existing);
+        Ok((wanted, existing))
+    }
+
+    async fn write_together(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
+        let (entries, existing) = self.looked_up(entries).await?;
+        let (bundle, mut ids) = entries::transaction(&entries, &existing);
         if bundle["entry"].as_array().is_some_and(|all| !all.is_empty()) {
-            let answer = self.send(self.request(Method::POST, "").await?, Some(&bundle)).await?;
+            let answer = self.send(self.request(Method::POST, ""), Some(&bundle)).await?;
             let told = self.transaction_ids(&bundle, &answer);
             ids.extend(told.map_err(|failure| conflict_is_transient(failure, &answer))?);
         }
@@ -184,8 +202,14 @@ impl FhirApi {
     async fn write_singly(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
         let mut ids = ServerIds::new();
         for entry in entries {
-            let existing = self.existing(entry).await?;
-            let reference = self.write_one(entry, existing.as_ref(), &ids).await?;
+            let (entry, existing) = match entries::is_replaced(entry) {
+                true => (entry.clone(), self.existing(entry).await?),
+                false => {
+                    let (mut one, mut existing) = self.looked_up(std::slice::from_ref(entry)).await?;
+                    (one.remove(0), existing.remove(0))
+                }
+            };
+            let reference = self.write_one(&entry, existing.as_ref(), &ids).await?;
             ids.insert(entry.full_url.clone(), reference);
         }
         Ok(ids)
@@ -204,7 +228,7 @@ impl FhirApi {
             entries::Planned::Create(body) => (Method::POST, kind.to_string(), body),
         };
         let body = entries::with_references(body, ids);
-        let mut request = self.request(method.clone(), &path).await?;
+        let mut request = self.request(method.clone(), &path);
         if let (Target::Identifier(identifier), true) = (&entry.target, method == Method::POST) {
             request =
                 request.header("If-None-Exist", format!("identifier={}", query_value(&identifier.token())));
@@ -284,7 +308,7 @@ impl FhirServer for FhirApi {
         if !safe {
             return Ok(None);
         }
-        let answer = self.send(self.request(Method::GET, reference).await?, None).await?;
+        let answer = self.send(self.request(Method::GET, reference), None).await?;
         match answer.status.as_u16() {
             200 => {
                 let kind = reference.split('/').next();
@@ -297,30 +321,35 @@ impl FhirServer for FhirApi {
     }
 
     async fn search(&self, kind: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Failure> {
-        let query: Vec<String> =
-            query.iter().map(|(key, value)| format!("{key}={}", query_value(value))).collect();
-        let mut path = format!("{kind}?{}", query.join("&"));
         let mut found = Vec::new();
+        let mut page = self.page(kind, query, None).await?;
         for _ in 0..MAX_PAGES {
-            let answer = self.send(self.request(Method::GET, &path).await?, None).await?;
-            if answer.status.as_u16() != 200 {
-                return Err(self.unread(&answer));
-            }
-            // Nothing found and nothing understood are not the same: the one creates, the other must not.
-            let page = self.body(&answer)?.filter(|page| page["resourceType"] == "Bundle");
-            let page = page.ok_or_else(|| self.not_what_was_asked(Some("Bundle")))?;
-            let matches = page["entry"].as_array().into_iter().flatten();
-            found.extend(
-                matches
-                    .filter(|e| e["search"]["mode"] != "outcome")
-                    .map(|e| e["resource"].clone())
-                    .filter(|r| r["resourceType"] == kind),
-            );
-            match entries::next_page(&page, &self.base) {
-                Some(next) => path = next,
+            found.append(&mut page.resources);
+            match page.next {
+                Some(next) => page = self.page(kind, query, Some(&next)).await?,
                 None => return Ok(found),
             }
         }
         Err(Failure::permanent(format!("{}: a search for {kind} has no end", self.name)))
+    }
+
+    async fn page(&self, kind: &str, query: &[(&str, &str)], next: Option<&str>) -> Result<Page, Failure> {
+        let query: Vec<String> =
+            query.iter().map(|(key, value)| format!("{key}={}", query_value(value))).collect();
+        let path = next.map_or_else(|| format!("{kind}?{}", query.join("&")), String::from);
+        let answer = self.send(self.request(Method::GET, &path), None).await?;
+        if answer.status.as_u16() != 200 {
+            return Err(self.unread(&answer));
+        }
+        // Nothing found and nothing understood are not the same: the one creates, the other must not.
+        let page = self.body(&answer)?.filter(|page| page["resourceType"] == "Bundle");
+        let page = page.ok_or_else(|| self.not_what_was_asked(Some("Bundle")))?;
+        let matches = page["entry"].as_array().into_iter().flatten();
+        let resources = matches
+            .filter(|e| e["search"]["mode"] != "outcome")
+            .map(|e| e["resource"].clone())
+            .filter(|r| r["resourceType"] == kind)
+            .collect();
+        Ok(Page { resources, next: entries::next_page(&page, &self.base) })
     }
 }

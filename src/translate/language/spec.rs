@@ -88,6 +88,8 @@ pub enum WriteSpec {
     /// Ours is laid over it: elements that we don't make stay.
     #[default]
     Merge,
+    /// The same, and the document says all that CHT knows: what it no longer says is taken back.
+    Whole,
     /// Ours takes its place.
     Replace,
     /// It stays; ours is only created where there is none.
