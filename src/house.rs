@@ -4,7 +4,7 @@ use crate::flow::corridor::{Corridor, Options, Traffic};
 use crate::flow::gate::{Gate, Limits};
 use crate::flow::identify::Neighbours;
 use crate::flow::poll::{self, Poll};
-use crate::flow::ports::{Clock, FhirServer, Journal, Millis};
+use crate::flow::ports::{Clock, FhirServer, Journal, Millis, OpenHim};
 use crate::flow::retry::Backoff;
 use crate::http::Door;
 use crate::http::auth::Clients;
@@ -14,12 +14,15 @@ use crate::journal::embedded::Embedded;
 use crate::systems::callbacks::HttpCallbacks;
 use crate::systems::cht::ChtApi;
 use crate::systems::fhir_server::FhirApi;
+use crate::systems::openhim::{Membership, OpenHimApi};
 use crate::translate::language::mistake::Mistake;
 use crate::translate::{self, Mappings};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -35,11 +38,54 @@ impl Clock for SystemClock {
 pub struct House {
     pub corridor: Corridor,
     pub address: SocketAddr,
+    pub live: Live,
     stop: CancellationToken,
     server: tokio::task::JoinHandle<()>,
     within: Duration,
     /// Let go of last.
     _claim: Claim,
+}
+
+/// Sets a log filter; answers why it cannot be one.
+pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// What may change while we run, without a restart.
+#[derive(Clone)]
+pub struct Live {
+    answer_within: Arc<AtomicU64>,
+    /// Set by whoever set up the log.
+    pub log_filter: Arc<OnceLock<SetLogFilter>>,
+}
+
+impl Live {
+    /// The mediator's configuration in OpenHIM's console; what is not there stays as our own says.
+    fn configure(&self, config: &Value) {
+        match &config["answer_within_ms"] {
+            Value::Null => {}
+            value => match value.as_u64().filter(|ms| (1..=600_000).contains(ms)) {
+                Some(ms) => self.answer_within.store(ms, Relaxed),
+                None => {
+                    tracing::warn!("answer_within_ms of OpenHIM's configuration is no number of milliseconds")
+                }
+            },
+        }
+        if let Some(filter) = config["log_filter"].as_str().filter(|filter| !filter.is_empty())
+            && let Some(set) = self.log_filter.get()
+            && let Err(error) = set(filter)
+        {
+            tracing::warn!(error, "log_filter of OpenHIM's configuration");
+        }
+    }
+}
+
+fn membership(settings: &Settings, live: &Live) -> Result<Option<Arc<Membership>>, String> {
+    if !settings.openhim.enabled {
+        return Ok(None);
+    }
+    let api = Arc::new(OpenHimApi::new(&settings.openhim).map_err(|e| format!("openhim: {e}"))?);
+    let live = live.clone();
+    let configure = Arc::new(move |config: &Value| live.configure(config));
+    Ok(Some(Arc::new(Membership::new(api, &settings.openhim, configure))))
 }
 
 fn journal_path(settings: &Settings) -> &Path {
@@ -83,25 +129,33 @@ impl House {
             guard: traffic.clone(),
             to: settings.delivery.to.clone(),
         };
+        let member_clock = clock.clone();
         let mappings = Mappings::new(&settings.translate).map_err(|mistakes| told(&mistakes))?;
         if let Some((key, why)) = unknown_names(settings, &mappings).into_iter().next() {
             return Err(format!("{key}: {why}"));
         }
         let corridor = Corridor::new(near, mappings, traffic, clock, options(settings));
+        let answer_within = Arc::new(AtomicU64::new(settings.server.answer_within_ms));
+        let live = Live { answer_within: answer_within.clone(), log_filter: Arc::default() };
+        let membership = membership(settings, &live)?;
         let taken_up = corridor.start().await.map_err(|e| e.to_string())?;
         start_polls(settings, &servers, &corridor);
         if settings.journal.keep_days > 0 {
             tokio::spawn(retain(corridor.clone(), settings.journal.keep_days));
         }
         let open = settings.clients.is_empty();
-        let door =
-            Door::new(&settings.server, corridor.clone(), Clients::new(&settings.clients, open)?, metrics);
+        let openhim = membership.clone().map(|membership| membership as Arc<dyn OpenHim>);
+        let clients = Clients::new(&settings.clients, open)?;
+        let door = Door::new(&settings.server, corridor.clone(), clients, metrics, openhim, answer_within);
+        if let Some(membership) = membership {
+            tokio::spawn(membership.run(journal, member_clock, corridor.stopping()));
+        }
         let within = Duration::from_millis(settings.server.shutdown_within_ms);
         let stop = CancellationToken::new();
         let router = door.router(&settings.server.base_path);
         let server = tokio::spawn(server.run(router, stop.clone(), within));
         tracing::info!(%address, taken_up, "open");
-        Ok(Self { corridor, address, stop, server, within, _claim: claim })
+        Ok(Self { corridor, address, live, stop, server, within, _claim: claim })
     }
 
     /// No new callers; those inside are answered; what is under way finishes or is parked.

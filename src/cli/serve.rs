@@ -1,12 +1,15 @@
 //! `serve` and `health`.
 use super::fail;
 use crate::config::{self, Settings};
-use crate::house::House;
+use crate::house::{House, SetLogFilter};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 pub(super) async fn run(settings: Settings) -> ExitCode {
-    log(&settings.log);
+    let set_filter = log(&settings.log);
     quiet_panics();
     for warning in config::warnings(&settings) {
         tracing::warn!("{warning}");
@@ -15,20 +18,28 @@ pub(super) async fn run(settings: Settings) -> ExitCode {
         Ok(house) => house,
         Err(error) => return fail(&format!("the mediator cannot start: {error}")),
     };
+    let _ = house.live.log_filter.set(set_filter);
     eprintln!("cht-fhir-mediator {} listens on {}", env!("CARGO_PKG_VERSION"), house.address);
     work_until_told(&house).await;
     house.close().await;
     ExitCode::SUCCESS
 }
 
-fn log(settings: &config::Log) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let result = if settings.json { lines.json().try_init() } else { lines.try_init() };
-    if let Err(error) = result {
+/// Answers how its filter is changed later.
+fn log(settings: &config::Log) -> SetLogFilter {
+    let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter);
+    let is_seen = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(is_seen);
+    let lines: Box<dyn Layer<_> + Send + Sync> =
+        if settings.json { Box::new(lines.json()) } else { Box::new(lines) };
+    if let Err(error) = tracing_subscriber::registry().with(filter).with(lines).try_init() {
         eprintln!("no log: {error}");
     }
+    Box::new(move |text| {
+        let filter = EnvFilter::try_new(text).map_err(|_| format!("{text:?} is no log filter"))?;
+        handle.reload(filter).map_err(|e| e.to_string())
+    })
 }
 
 /// A panic is a bug; its words may hold what a message said, so only its place is told.

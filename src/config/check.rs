@@ -20,7 +20,29 @@ pub(super) fn check(settings: &Settings) -> Errors {
     }
     clients(settings, &mut errors);
     routing(settings, &mut errors);
+    openhim(settings, &mut errors);
     errors
+}
+
+fn openhim(settings: &Settings, errors: &mut Errors) {
+    let openhim = &settings.openhim;
+    if !openhim.enabled {
+        return;
+    }
+    url("openhim.api_url", &openhim.api_url, errors);
+    url("openhim.reachable_at", &openhim.reachable_at, errors);
+    if openhim.username.is_empty() {
+        errors.push(("openhim.username".into(), "expected the e-mail address of a user of OpenHIM".into()));
+    }
+    if openhim.password.is_none() {
+        errors.push(("openhim.password".into(), missing_secret("password")));
+    }
+    for (key, value) in [("timeout_ms", openhim.timeout_ms), ("heartbeat_seconds", openhim.heartbeat_seconds)]
+    {
+        if value == 0 {
+            errors.push((format!("openhim.{key}"), "expected a number above 0".into()));
+        }
+    }
 }
 
 /// What works, but not as anybody should want it.
@@ -38,6 +60,12 @@ pub fn warnings(settings: &Settings) -> Vec<String> {
     for (key, server) in servers {
         let secret = server.password.is_some() || server.bearer_token.is_some() || server.oauth2.is_some();
         plain(&format!("{key}.url"), &server.url, secret);
+    }
+    if settings.openhim.enabled {
+        plain("openhim.api_url", &settings.openhim.api_url, true);
+        if !settings.clients.is_empty() && !settings.clients.iter().any(|client| client.openhim) {
+            all.push("openhim.enabled: none of the clients is OpenHIM's core (`openhim = true`), so nobody is answered in its words".into());
+        }
     }
     if settings.server.trust_network && settings.clients.is_empty() {
         all.push("server.trust_network: whoever reaches this address may do everything".into());

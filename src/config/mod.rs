@@ -27,6 +27,7 @@ pub struct Settings {
     pub delivery: Delivery,
     pub translate: Translate,
     pub callbacks: Callbacks,
+    pub openhim: OpenHim,
     pub log: Log,
 }
 
@@ -65,6 +66,24 @@ pub struct Journal {
     pub max_open: u64,
     /// Delivered, ignored and cancelled transactions are removed after this many days; 0: never.
     pub keep_days: u32,
+}
+
+/// The interoperability layer whose mediator we are.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenHim {
+    pub enabled: bool,
+    pub api_url: String,
+    pub username: String,
+    pub password: Option<SecretString>,
+    /// PEM: authorities, or OpenHIM's own certificate.
+    pub ca_file: Option<PathBuf>,
+    pub timeout_ms: u64,
+    pub heartbeat_seconds: u64,
+    /// Installs those of our channels that are not there.
+    pub install_channels: bool,
+    /// Where OpenHIM's core reaches us.
+    pub reachable_at: String,
 }
 
 #[derive(Clone, Deserialize)]
@@ -164,6 +183,9 @@ pub struct Client {
     pub roles: Vec<Role>,
     /// The destination whose own ids this client's references and resource ids are.
     pub destination: Option<String>,
+    /// It is OpenHIM's core, and says who really calls.
+    #[serde(default)]
+    pub openhim: bool,
 }
 
 #[derive(Clone, Deserialize)]

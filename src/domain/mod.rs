@@ -3,6 +3,7 @@ pub mod fhir;
 pub mod follow_up;
 pub mod identifier;
 pub mod message;
+pub mod orchestration;
 pub mod plan;
 pub mod record;
 pub mod redact;

@@ -5,6 +5,7 @@ pub mod deliver;
 pub mod envelope;
 pub mod gate;
 pub mod identify;
+pub mod orchestrations;
 pub mod poll;
 pub mod ports;
 pub mod retry;

@@ -119,6 +119,7 @@ fn message(poll: &Poll, resource: Value) -> Message {
         client: format!("poll:{}", poll.destination),
         home: Some(poll.destination.clone()),
         idempotency_key: None,
+        via: None,
         bytes: resource.to_string().into_bytes(),
         body: resource,
     }

@@ -4,6 +4,7 @@ use crate::domain::fhir::Entry;
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
+use crate::domain::orchestration::Orchestration;
 use crate::domain::plan::{FollowUp, Plan, Progress, Status};
 use crate::domain::record::Record;
 use async_trait::async_trait;
@@ -38,6 +39,8 @@ pub struct NewTransaction {
     /// A body with the same key but another digest is a mistake of the caller (`Idempotency-Key`).
     pub strict: bool,
     pub body: Vec<u8>,
+    /// OpenHIM's id of the transaction that brought it.
+    pub via: Option<String>,
 }
 
 /// Answer to journaling a message.
@@ -89,6 +92,10 @@ pub struct Transaction {
     pub progress: Vec<Progress>,
     pub answer: Option<Answer>,
     pub finished: Option<Millis>,
+    /// It came through OpenHIM, which is told what was said to whom.
+    pub through_openhim: bool,
+    /// The last calls that were made for it, if it did.
+    pub orchestrations: Vec<Orchestration>,
 }
 
 /// What a caller is told.
@@ -111,6 +118,7 @@ pub struct Mark {
     pub plan: Option<Plan>,
     pub progress: Vec<Progress>,
     pub answer: Option<Answer>,
+    pub orchestrations: Vec<Orchestration>,
     pub at: Millis,
 }
 
@@ -240,6 +248,16 @@ pub trait Journal: Send + Sync + 'static {
     async fn watermark(&self, name: &str) -> Result<Option<String>, JournalError>;
     async fn set_watermark(&self, name: &str, value: &str) -> Result<(), JournalError>;
 
+    /// OpenHIM's transaction is to be told later what became of ours. With the next write.
+    fn tell_later(&self, openhim: &str);
+    /// It has been told. With the next write: telling it twice changes nothing.
+    fn told(&self, openhim: &str);
+    /// OpenHIM's and our ids of finished transactions of which it has not been told: those that are to be
+    /// told later, and those whose callers have waited since before `before`.
+    async fn untold(&self, before: Millis, limit: u32) -> Result<Vec<(String, String)>, JournalError>;
+    /// Who sent what OpenHIM's transaction brought.
+    async fn client_via(&self, openhim: &str) -> Result<Option<String>, JournalError>;
+
     /// Leaves a command for the mediator that runs on this journal.
     async fn request(&self, action: Action, transaction: &str) -> Result<i64, JournalError>;
     async fn commands(&self) -> Result<Vec<Command>, JournalError>;
@@ -353,6 +371,15 @@ pub trait Guard: Send + Sync + 'static {
     async fn enter(&self, destination: &str) -> Result<(), Failure>;
     /// How the call went; once for each that entered.
     fn leave(&self, destination: &str, failure: Option<&Failure>);
+}
+
+/// What a door must know of OpenHIM to answer in its words.
+#[async_trait]
+pub trait OpenHim: Send + Sync + 'static {
+    /// Whether we are registered, in words.
+    fn state(&self) -> String;
+    /// Whether a transaction of its came by an asynchronous channel: then it waits to be told by us.
+    async fn is_asynchronous(&self, transaction: &str) -> bool;
 }
 
 #[async_trait]

@@ -27,6 +27,10 @@ pub struct Caller {
     pub destination: Option<String>,
     /// The prefix by which it came (`server.base_path`), or nothing.
     pub base: String,
+    /// It is OpenHIM's core, and speaks for others.
+    pub is_core: bool,
+    /// OpenHIM's transaction that this request is part of.
+    pub via: Option<String>,
 }
 
 impl Caller {
@@ -77,6 +81,8 @@ impl Clients {
                     roles: client.roles.clone(),
                     destination: client.destination.clone(),
                     base: String::new(),
+                    is_core: client.openhim,
+                    via: None,
                 },
                 hash: client.secret.expose_secret().to_string(),
             })
@@ -95,7 +101,14 @@ impl Clients {
     pub async fn authenticate(&self, authorization: Option<&HeaderValue>) -> Result<Caller, Denied> {
         if self.open {
             let roles = vec![Role::Push, Role::Fhir, Role::Admin];
-            return Ok(Caller { id: "anonymous".into(), roles, destination: None, base: String::new() });
+            return Ok(Caller {
+                id: "anonymous".into(),
+                roles,
+                destination: None,
+                base: String::new(),
+                is_core: true,
+                via: None,
+            });
         }
         let shown = read(authorization.ok_or(Denied::Missing)?).ok_or(Denied::Wrong)?;
         let candidates: Vec<&Known> = match &shown.id {
@@ -191,6 +204,7 @@ mod tests {
             secret: SecretString::from(hash_secret(secret).expect("a hash")),
             roles: roles.to_vec(),
             destination: None,
+            openhim: false,
         };
         let all = [client("cht", "s:ecret", &[Role::Push]), client("emr", "token", &[Role::Fhir])];
         Clients::new(&all, false).expect("clients")

@@ -31,12 +31,14 @@ pub(super) async fn ready(State(door): State<Door>) -> Response {
         .into_iter()
         .map(|(name, closed)| (name, json!(if closed { "left alone" } else { "ok" })))
         .collect();
+    let openhim = door.0.openhim.as_ref().map_or_else(|| "off".to_string(), |openhim| openhim.state());
     let stopping = door.corridor().stopping().is_cancelled();
     match counts {
         Ok(counts) if !stopping => json_response(
             Reader::Plain,
             200,
-            &json!({"status": "ready", "open": open, "transactions": counts, "destinations": gates}),
+            &json!({"status": "ready", "open": open, "transactions": counts, "destinations": gates,
+                "openhim": openhim}),
         ),
         Ok(_) => json_response(Reader::Plain, 503, &json!({"status": "stopping"})),
         Err(error) => {

@@ -4,6 +4,7 @@ pub mod auth;
 mod fhir;
 mod health;
 mod json;
+mod openhim;
 mod push;
 mod reply;
 mod request;
@@ -11,11 +12,13 @@ pub mod server;
 
 use crate::config::{self, Role};
 use crate::domain::message::Route;
+use crate::domain::plan::Status;
 use crate::flow::corridor::{Corridor, Message};
-use crate::flow::ports::{Accepted, JournalError, Millis};
+use crate::flow::ports::{Accepted, Head, JournalError, Millis, OpenHim};
 use auth::{Caller, Clients};
 use axum::Router;
 use axum::extract::{OriginalUri, Request};
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post, put};
 pub use json::parse as parse_json;
@@ -24,6 +27,7 @@ use reply::{Reader, refusal};
 use request::{Closed, Limits, Opened};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What every handler needs.
@@ -34,7 +38,9 @@ struct Inner {
     corridor: Corridor,
     clients: Clients,
     limits: Limits,
-    answer_within: Duration,
+    /// In milliseconds; OpenHIM's console may change it.
+    answer_within: Arc<AtomicU64>,
+    openhim: Option<Arc<dyn OpenHim>>,
     base_path: String,
     success_codes: BTreeMap<String, u16>,
     /// Routes whose FHIR is taken even if it is not valid.
@@ -56,6 +62,8 @@ impl Door {
         corridor: Corridor,
         clients: Clients,
         metrics: PrometheusHandle,
+        openhim: Option<Arc<dyn OpenHim>>,
+        answer_within: Arc<AtomicU64>,
     ) -> Self {
         Self(Arc::new(Inner {
             corridor,
@@ -64,7 +72,8 @@ impl Door {
                 max_body_bytes: settings.max_body_bytes,
                 read_timeout: Duration::from_millis(settings.read_timeout_ms),
             },
-            answer_within: Duration::from_millis(settings.answer_within_ms),
+            answer_within,
+            openhim,
             base_path: settings.base_path.clone(),
             success_codes: settings.success_codes.clone(),
             flag_invalid: settings.flag_invalid.clone(),
@@ -106,6 +115,7 @@ impl Door {
             .route("/metrics", get(health::metrics))
             .fallback(nothing_here)
             .method_not_allowed_fallback(wrong_method);
+        let routes = routes.layer(middleware::from_fn_with_state(self.clone(), openhim::envelope));
         let router = routes.clone().route("/", get(health::status));
         let router = match base_path.trim_end_matches('/') {
             "" => router,
@@ -131,7 +141,30 @@ impl Door {
         let base = self.base_of(&request);
         let mut opened = Closed::new(request, reader).open(&self.0.clients, roles).await?;
         opened.caller.base = base;
+        if opened.caller.is_core && self.0.openhim.is_some() {
+            self.speaks_for(&mut opened).await;
+        }
         Ok(opened)
+    }
+
+    /// OpenHIM's core says who calls. Two of its clients are two: their `Patient/1` are two people. A rerun
+    /// does not say it, but whose rerun it is.
+    async fn speaks_for(&self, opened: &mut Opened) {
+        let headers = &opened.parts.headers;
+        let Some(via) = openhim::via(headers) else { return };
+        let client = openhim::client(headers).map(|client| format!("{}/{client}", opened.caller.id));
+        let client = match (client, openhim::parent(headers)) {
+            (Some(client), _) => Some(client),
+            (None, Some(parent)) => self.corridor().journal().client_via(&parent).await.ok().flatten(),
+            (None, None) => None,
+        };
+        if let Some(client) = client {
+            opened.caller.id = client;
+        }
+        opened.caller.via = Some(via.id);
+        if let Some(core) = opened.parts.extensions.get::<openhim::Core>() {
+            core.is_known();
+        }
     }
 
     /// `server.base_path`, if the caller came by it: what it is told to look at must be there too.
@@ -144,30 +177,63 @@ impl Door {
     }
 
     fn deadline(&self) -> Millis {
-        self.0.corridor.now() + self.0.answer_within.as_millis() as Millis
+        self.0.corridor.now() + self.0.answer_within.load(Relaxed) as Millis
     }
 
     /// Journals one message and answers for it, now or where to look.
     /// `caller` may be an EMR on a route of CHT's: it is told of a failure by the status.
     async fn take(&self, message: Message, created: u16, caller: &Caller) -> Response {
+        let (head, response) = match self.journaled(message, created, caller).await {
+            Ok(taken) => taken,
+            Err(refused) => return *refused,
+        };
+        match &caller.via {
+            Some(via) => self.with_told(response, via, &head).await,
+            None => response,
+        }
+    }
+
+    /// What OpenHIM is to know of it beside the answer.
+    async fn with_told(&self, mut response: Response, via: &str, head: &Head) -> Response {
+        let journal = self.corridor().journal();
+        if let Ok(Some(transaction)) = journal.transaction(&head.id).await {
+            let status = transaction.head.status;
+            if status != Status::Open {
+                journal.told(via);
+            }
+            let told =
+                openhim::Told { id: head.id.clone(), status, orchestrations: transaction.orchestrations };
+            response.extensions_mut().insert(told);
+        }
+        response
+    }
+
+    async fn journaled(
+        &self,
+        message: Message,
+        created: u16,
+        caller: &Caller,
+    ) -> Result<(Head, Response), Box<Response>> {
         let (route, reader) = (message.route.clone(), Reader::of(&message.route));
         let base = caller.base.clone();
         let deadline = self.deadline();
         let accepted = match self.0.corridor.accept(vec![message]).await {
             Ok(mut accepted) => accepted.remove(0),
-            Err(error) => return self.unsafe_now(reader, &error),
+            Err(error) => return Err(Box::new(self.unsafe_now(reader, &error))),
         };
         let head = accepted.head().clone();
         if matches!(accepted, Accepted::KeyReused(_)) {
-            return refusal(reader, 422, "duplicate", "", "this Idempotency-Key was used for another body");
+            let text = "this Idempotency-Key was used for another body";
+            return Err(Box::new(refusal(reader, 422, "duplicate", "", text)));
         }
         // CHT gains nothing by waiting behind another message, and CHT may be what that one waits for.
         if route.is_cht() && self.0.corridor.is_behind(&head) {
-            return reply::accepted(reader, &base, &head.id);
+            let response = reply::accepted(reader, &base, &head.id);
+            return Ok((head, response));
         }
         let answer = self.0.corridor.wait(&head, deadline).await;
         crate::failpoint::reach("answered");
-        match answer {
+        let response = match answer {
             Some(answer)
                 if route.is_cht() && !caller.may(Role::Push) && answer.body["status"] == "failed" =>
             {
@@ -195,7 +261,8 @@ impl Door {
                 }
                 None => reply::accepted(reader, &base, &head.id),
             },
-        }
+        };
+        Ok((head, response))
     }
 
     /// Not journaled, so not accepted.
@@ -211,6 +278,7 @@ impl Door {
             client: caller.id.clone(),
             home: caller.destination.clone(),
             idempotency_key: key,
+            via: caller.via.clone(),
             bytes: read.bytes,
             body: read.body,
         }

@@ -28,6 +28,7 @@ fn new(id: &str, key: &str, digest: &str) -> NewTransaction {
         received: 1_795_467_014_033,
         strict: false,
         body: br#"{"doc":{}}"#.to_vec(),
+        via: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn mark(id: &str, status: Status) -> Mark {
         plan: Some(Plan::default()),
         progress: vec![Progress { status: StepStatus::Done, ..Progress::default() }],
         answer: Some(Answer { status: 200, body: json!({"a": 1}), location: None }),
+        orchestrations: Vec::new(),
         at: 5,
     }
 }
@@ -142,6 +144,34 @@ async fn what_a_newer_one_has_overtaken_is_not_rerun() {
     assert!(refused.err().is_some_and(|why| why.contains("newer")));
     let cancelled = journal.change("1", Action::Cancel, 9).await.expect("written");
     assert_eq!(cancelled.map(|head| head.status), Ok(Status::Cancelled));
+}
+
+#[tokio::test]
+async fn openhim_is_told_once_of_what_ended_after_its_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    let via = |id: &str, via: &str, received: i64| NewTransaction {
+        via: Some(via.into()),
+        received,
+        ..new(id, "k", "A")
+    };
+    accept(&journal, via("1", "him-1", 10)).await;
+    // A repeat that came by another of its transactions.
+    assert_eq!(accept(&journal, via("2", "him-2", 20)).await.head().id, "1");
+    let untold = async |before| journal.untold(before, 10).await.expect("read");
+    assert!(untold(i64::MAX).await.is_empty(), "it is open");
+    journal.commit(mark("1", Status::Delivered), Facts::default()).await.expect("written");
+    assert!(untold(5).await.is_empty(), "somebody still waits for the answer");
+    assert_eq!(untold(15).await, [("him-1".to_string(), "1".to_string())], "its caller has gone");
+    journal.tell_later("him-2");
+    journal.told("him-1");
+    journal.set_watermark("any", "write").await.expect("written");
+    assert_eq!(untold(5).await, [("him-2".to_string(), "1".to_string())]);
+    journal.told("him-2");
+    journal.set_watermark("any", "write").await.expect("written");
+    assert!(untold(i64::MAX).await.is_empty());
+    assert_eq!(journal.client_via("him-1").await.expect("read").as_deref(), Some("cht"));
+    assert!(journal.transaction("1").await.expect("read").expect("there").through_openhim);
 }
 
 #[tokio::test]

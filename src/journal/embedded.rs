@@ -98,6 +98,21 @@ impl Embedded {
         made.unwrap_or_else(|| Err(JournalError::Unwritable("a write left no result".into())))
     }
 
+    /// With the next write, and nobody waits for it.
+    fn note_via(&self, state: &'static str, openhim: &str) {
+        let Ok(writer) = self.writer() else { return };
+        let openhim = openhim.to_string();
+        writer.submit_always(Write {
+            work: Box::new(move |c| {
+                let sql = "UPDATE via SET state = ?2 WHERE openhim = ?1";
+                c.prepare_cached(sql)?.execute(params![openhim, state]).map(drop)
+            }),
+            done: Box::new(|_| {}),
+            waited_for: false,
+            of: None,
+        });
+    }
+
     async fn read<T, F>(&self, work: F) -> Result<T, JournalError>
     where
         T: Send + 'static,
@@ -149,6 +164,9 @@ fn marked(mut transaction: Transaction, mark: Mark) -> Transaction {
     transaction.plan = mark.plan.or(transaction.plan);
     transaction.progress = mark.progress;
     transaction.answer = mark.answer;
+    if !mark.orchestrations.is_empty() {
+        transaction.orchestrations = mark.orchestrations;
+    }
     transaction.finished = (mark.status != Status::Open).then_some(mark.at);
     transaction
 }
@@ -187,12 +205,18 @@ fn accept_one(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Accepted
         if new.strict && !same {
             return Ok(Accepted::KeyReused(head));
         }
+        if let Some(via) = &new.via {
+            write_via(c, via, &head.id, new.received)?;
+        }
         // A failed or cancelled one is no answer: whoever sends it again wants it tried again. A poll
         // only finds again what it found.
         let is_poll = matches!(new.route, crate::domain::message::Route::Poll(_));
         if same && (is_poll || !matches!(head.status, Status::Failed | Status::Cancelled)) {
             return Ok(Accepted::Repeat(head));
         }
+    }
+    if let Some(via) = &new.via {
+        write_via(c, via, &new.id, new.received)?;
     }
     let subjects = with_people(c, &new.subjects)?;
     c.prepare_cached(
@@ -219,6 +243,12 @@ fn accept_one(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Accepted
     }))
 }
 
+fn write_via(c: &Connection, openhim: &str, id: &str, at: Millis) -> rusqlite::Result<()> {
+    c.prepare_cached("INSERT OR REPLACE INTO via (openhim, id, since) VALUES (?1, ?2, ?3)")?
+        .execute(params![openhim, id, at])?;
+    Ok(())
+}
+
 /// Adds the people whose identifiers are among the subjects, so that a message by short code and one
 /// by uuid keep their order.
 fn with_people(c: &Connection, subjects: &[String]) -> rusqlite::Result<Vec<String>> {
@@ -238,7 +268,7 @@ fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
     c.prepare_cached(
         "UPDATE transactions SET status = CASE WHEN status = 'cancelled' THEN status ELSE ?2 END, \
          attempts = ?3, not_before = ?4, error = ?5, mapping = ?6, plan = COALESCE(?7, plan), progress = ?8, \
-         answer = ?9, finished = ?10 WHERE id = ?1",
+         answer = ?9, finished = ?10, orchestrations = COALESCE(?11, orchestrations) WHERE id = ?1",
     )?
     .execute(params![
         mark.id,
@@ -250,7 +280,8 @@ fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
         mark.plan.as_ref().map(to_json).transpose()?,
         to_json(&mark.progress)?,
         mark.answer.as_ref().map(to_json).transpose()?,
-        finished
+        finished,
+        (!mark.orchestrations.is_empty()).then(|| to_json(&mark.orchestrations)).transpose()?
     ])?;
     Ok(())
 }
@@ -374,6 +405,8 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
             )));
         }
     }
+    // OpenHIM is told what becomes of it this time.
+    c.execute("UPDATE via SET state = 'later' WHERE id = ?1", [id])?;
     let head = c.query_row(&format!("SELECT {HEAD} FROM transactions WHERE id = ?1"), [id], rows::head)?;
     Ok(Ok(head))
 }
@@ -576,6 +609,39 @@ impl Journal for Embedded {
             c.prepare_cached("SELECT resource FROM directory WHERE key = ?1")?
                 .query_row([key], |row| rows::json(row, 0))
                 .optional()
+        })
+        .await
+    }
+
+    fn tell_later(&self, openhim: &str) {
+        self.note_via("later", openhim);
+    }
+
+    fn told(&self, openhim: &str) {
+        self.note_via("told", openhim);
+    }
+
+    async fn untold(&self, before: Millis, limit: u32) -> Result<Vec<(String, String)>, JournalError> {
+        self.read(move |c| {
+            c.prepare_cached(
+                "SELECT v.openhim, v.id FROM via v JOIN transactions t ON t.id = v.id \
+                 WHERE v.state <> 'told' AND t.status <> 'open' AND (v.state = 'later' OR v.since < ?1) \
+                 ORDER BY v.since LIMIT ?2",
+            )?
+            .query_map(params![before, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect()
+        })
+        .await
+    }
+
+    async fn client_via(&self, openhim: &str) -> Result<Option<String>, JournalError> {
+        let openhim = openhim.to_string();
+        self.read(move |c| {
+            c.prepare_cached(
+                "SELECT t.client FROM via v JOIN transactions t ON t.id = v.id WHERE v.openhim = ?1",
+            )?
+            .query_row([openhim], |row| row.get(0))
+            .optional()
         })
         .await
     }

@@ -21,7 +21,8 @@ pub(super) fn head(row: &rusqlite::Row) -> Result<Head> {
 }
 
 pub(super) const TRANSACTION: &str = "seq, id, subjects, status, not_before, route, client, home, received, body, \
-     reruns, attempts, mapping, error, plan, progress, answer, finished, rerun_at";
+     reruns, attempts, mapping, error, plan, progress, answer, finished, rerun_at, \
+     orchestrations, EXISTS (SELECT 1 FROM via WHERE via.id = transactions.id)";
 
 pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
     Ok(Transaction {
@@ -40,6 +41,8 @@ pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
         answer: optional_json(row, 16)?,
         finished: row.get(17)?,
         rerun_at: row.get(18)?,
+        orchestrations: optional_json(row, 19)?.unwrap_or_default(),
+        through_openhim: row.get(20)?,
     })
 }
 

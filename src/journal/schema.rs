@@ -73,6 +73,17 @@ END;
     r#"
 -- When an operator asked for it again; 0: never.
 ALTER TABLE transactions ADD COLUMN rerun_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transactions ADD COLUMN orchestrations TEXT;
+-- Transactions of OpenHIM that brought ours: `waits` for our answer, to be told `later`, or `told`.
+CREATE TABLE via (
+  openhim TEXT PRIMARY KEY,
+  id      TEXT NOT NULL,
+  state   TEXT NOT NULL DEFAULT 'waits',
+  since   INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX via_by_id ON via (id);
+CREATE INDEX via_untold ON via (since) WHERE state <> 'told';
+CREATE TRIGGER via_gone AFTER DELETE ON transactions BEGIN DELETE FROM via WHERE id = old.id; END;
 "#,
 ];
 

@@ -7,6 +7,7 @@ pub mod callback;
 pub mod cht;
 pub mod faults;
 pub mod fhir;
+pub mod openhim;
 mod server;
 
 use base64::Engine;

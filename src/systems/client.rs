@@ -1,9 +1,12 @@
 //! HTTP towards a neighbour: verified TLS, no redirects, bounded time and bounded answers; every
 //! way of failing becomes a [`Failure`].
+use crate::domain::orchestration::{Asked, Fault, Orchestration, Told, shown};
+use crate::flow::orchestrations;
 use crate::flow::ports::{Failure, FailureKind};
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -89,6 +92,11 @@ pub async fn send(request: RequestBuilder, who: &str) -> Result<Answer, Failure>
     attempt(request, who).await.map_err(|broken| broken.failure)
 }
 
+/// The same, and nobody is shown it: what is answered is a secret.
+pub async fn send_unseen(request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
+    exchange(request, who).await.map_err(|broken| broken.failure)
+}
+
 /// No answer; the request may have had its effect all the same.
 pub struct Broken {
     pub failure: Failure,
@@ -96,6 +104,60 @@ pub struct Broken {
 }
 
 pub async fn attempt(request: RequestBuilder, who: &str) -> Result<Answer, Broken> {
+    if !orchestrations::wanted() {
+        return exchange(request, who).await;
+    }
+    let (client, request) = request.build_split();
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return Err(Broken { failure: unreachable(&error, who), sent: false }),
+    };
+    let asked = asked(&request);
+    let result = exchange(RequestBuilder::from_parts(client, request), who).await;
+    let response = result.as_ref().ok().map(told);
+    let error = result.as_ref().err().map(|broken| Fault { message: broken.failure.message.clone() });
+    let kind = asked.path.rsplit('/').find(|part| part.starts_with(|c: char| c.is_ascii_uppercase()));
+    let name = format!("{} {}", asked.method, kind.unwrap_or(asked.path.as_str()));
+    orchestrations::note(Orchestration { name, group: who.into(), request: asked, response, error });
+    result
+}
+
+/// Without what shows who we are.
+fn asked(request: &reqwest::Request) -> Asked {
+    let url = request.url();
+    Asked {
+        method: request.method().to_string(),
+        host: url.host_str().unwrap_or_default().into(),
+        port: url.port_or_known_default().map(|port| port.to_string()).unwrap_or_default(),
+        path: url.path().into(),
+        querystring: url.query().unwrap_or_default().into(),
+        headers: plain(request.headers()),
+        body: request.body().and_then(|body| body.as_bytes()).map(shown).unwrap_or_default(),
+        timestamp: now(),
+    }
+}
+
+fn told(answer: &Answer) -> Told {
+    Told {
+        status: answer.status.as_u16(),
+        headers: plain(&answer.headers),
+        body: shown(&answer.bytes),
+        timestamp: now(),
+    }
+}
+
+fn plain(headers: &HeaderMap) -> BTreeMap<String, String> {
+    const SHOWN: &[&str] =
+        &["accept", "content-type", "etag", "location", "if-match", "if-none-exist", "retry-after"];
+    let shown = headers.iter().filter(|(name, _)| SHOWN.contains(&name.as_str()));
+    shown.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_string()))).collect()
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+async fn exchange(request: RequestBuilder, who: &str) -> Result<Answer, Broken> {
     let broken = |e: reqwest::Error| Broken { failure: unreachable(&e, who), sent: !e.is_connect() };
     let mut response = request.send().await.map_err(broken)?;
     let mut bytes = Vec::new();

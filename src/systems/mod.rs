@@ -3,3 +3,4 @@ pub mod callbacks;
 pub mod cht;
 pub mod client;
 pub mod fhir_server;
+pub mod openhim;

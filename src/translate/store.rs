@@ -17,7 +17,11 @@ pub(super) fn store(resource: &Value, url: Option<&str>, around: &Around) -> Dra
     let target = identifier_of(&stored);
     let subject = match kind {
         "Patient" => Some(Subject {
-            identifiers: patient_identifiers(&stored).into_iter().chain(own_id(resource, url)).collect(),
+            identifiers: patient_identifiers(&stored)
+                .into_iter()
+                .map(of_its_sender)
+                .chain(own_id(resource, url))
+                .collect(),
             reference: None,
             path: "Patient.identifier".into(),
         }),
@@ -31,6 +35,14 @@ pub(super) fn store(resource: &Value, url: Option<&str>, around: &Around) -> Dra
         entry.full_url = url.to_string();
     }
     Draft { entries: vec![entry], subject, referral: None }
+}
+
+/// Without a system it is the sender's own.
+fn of_its_sender(identifier: Identifier) -> Identifier {
+    match identifier.system.is_empty() {
+        true => Identifier::new(system::REQUEST, identifier.value),
+        false => identifier,
+    }
 }
 
 /// The sender's own id of a patient, where the sender vouches for it: later messages may name the

@@ -4,6 +4,7 @@ mod faults;
 mod follow_up;
 mod identity;
 mod mappings;
+mod openhim;
 mod pushes;
 mod referral;
 mod tls;

@@ -51,6 +51,13 @@ impl World {
 
     /// With further settings (`MEDIATOR__...`), and a CHT that pushes to the mediator.
     pub async fn with(further: &[(&str, &str)], options: cht::Options) -> Self {
+        let mut world = Self::closed(further, options).await;
+        world.open().await;
+        world
+    }
+
+    /// The same, not yet open.
+    pub async fn closed(further: &[(&str, &str)], options: cht::Options) -> Self {
         let port = free_port();
         let options = cht::Options {
             outbound_url: Some(format!("http://127.0.0.1:{port}/mediator/cht/push")),
@@ -79,7 +86,7 @@ impl World {
         let further = further.iter().map(|(key, value)| (format!("MEDIATOR__{key}"), value.to_string()));
         let settings =
             config::load(None, environment.chain(further)).map_err(|e| format!("{e:?}")).expect("settings");
-        let mut world = Self {
+        Self {
             cht,
             fhir,
             emr,
@@ -87,9 +94,7 @@ impl World {
             settings,
             http: reqwest::Client::builder().no_proxy().build().expect("a client"),
             _folder: folder,
-        };
-        world.open().await;
-        world
+        }
     }
 
     pub async fn open(&mut self) {

@@ -1,6 +1,7 @@
 //! Against the real parts: HAPI FHIR, and HL7's validator. Without Java and Maven they are left out,
 //! in one line each, unless `MEDIATOR_TEST_PARTS=required`.
 mod hapi;
+mod openhim;
 mod validity;
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "not all of the other tests' world is needed")]
@@ -25,6 +26,20 @@ fn have_java(what: &str) -> bool {
     );
     // Not by a macro: the test runner would keep it to itself.
     let _ = writeln!(std::io::stderr(), "left out: {what} (needs Java 17 and Maven)");
+    false
+}
+
+fn have_node(what: &str) -> bool {
+    let npm = Command::new("npm").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if npm.is_ok_and(|status| status.success()) {
+        return true;
+    }
+    assert_ne!(
+        std::env::var("MEDIATOR_TEST_PARTS").as_deref(),
+        Ok("required"),
+        "{what} needs Node.js and npm"
+    );
+    let _ = writeln!(std::io::stderr(), "left out: {what} (needs Node.js 20 and npm)");
     false
 }
 

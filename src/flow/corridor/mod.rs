@@ -30,6 +30,8 @@ pub struct Message {
     pub client: String,
     pub home: Option<String>,
     pub idempotency_key: Option<String>,
+    /// OpenHIM's id of the transaction that brought it.
+    pub via: Option<String>,
     pub bytes: Vec<u8>,
     pub body: Value,
 }
@@ -358,5 +360,6 @@ fn new_transaction(message: Message, now: Millis, day: &str) -> NewTransaction {
         received: now,
         strict,
         body: message.bytes,
+        via: message.via,
     }
 }

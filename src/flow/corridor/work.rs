@@ -4,6 +4,7 @@ use crate::domain::fhir::{Entry, Target};
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
+use crate::domain::orchestration::MOST;
 use crate::domain::plan::{Act, News, Status, StepStatus};
 use crate::domain::redact::redact;
 use crate::failpoint::reach;
@@ -11,8 +12,8 @@ use crate::flow::confirm;
 use crate::flow::deliver::{deliver, due};
 use crate::flow::gate;
 use crate::flow::identify::{Stop, directory_key, identify};
-use crate::flow::off_the_loop;
 use crate::flow::ports::{Answer, Facts, Failure, FailureKind, Mark, Millis, ServerIds, Transaction};
+use crate::flow::{off_the_loop, orchestrations};
 use crate::translate::{Refusal, Source};
 use serde_json::Value;
 
@@ -38,7 +39,10 @@ impl Corridor {
     async fn carry(&self, id: &str) -> Verdict {
         match self.inner.near.journal.transaction(id).await {
             Ok(Some(transaction)) if transaction.head.status == Status::Open => {
-                self.carry_on(transaction).await
+                match transaction.through_openhim {
+                    true => orchestrations::noted(self.carry_on(transaction)).await.0,
+                    false => self.carry_on(transaction).await,
+                }
             }
             Ok(_) => Verdict::Finished(None),
             Err(error) => {
@@ -187,6 +191,7 @@ impl Corridor {
     async fn conclude(&self, mut transaction: Transaction, busy: bool) -> Verdict {
         let status = status_of(&transaction);
         transaction.error = errors_of(&transaction);
+        take_orchestrations(&mut transaction);
         let not_before = next_attempt(&transaction, self.inner.clock.now());
         let answer = (status != Status::Open).then(|| confirm::answer(&transaction, status, None));
         let facts = self.facts_of(&transaction).await;
@@ -334,6 +339,7 @@ impl Corridor {
 
     async fn refuse(&self, mut transaction: Transaction, refusal: &Refusal) -> Verdict {
         tracing::warn!(code = refusal.code, path = %refusal.path, "a message cannot be carried out");
+        take_orchestrations(&mut transaction);
         transaction.error = Some(match refusal.path.as_str() {
             "" => refusal.message.clone(),
             path => format!("{path}: {}", refusal.message),
@@ -355,6 +361,7 @@ impl Corridor {
         body: &Value,
     ) -> Verdict {
         let now = self.inner.clock.now();
+        take_orchestrations(&mut transaction);
         transaction.attempts += 1;
         let words = format!("{destination}: {}", redact(&failure.full(), body));
         transaction.error = Some(words.clone());
@@ -394,9 +401,17 @@ impl Corridor {
             plan: transaction.plan.clone(),
             progress: transaction.progress.clone(),
             answer,
+            orchestrations: transaction.orchestrations.clone(),
             at: self.inner.clock.now(),
         }
     }
+}
+
+/// The calls of this try beside those of earlier ones; the last of them if they are many.
+fn take_orchestrations(transaction: &mut Transaction) {
+    transaction.orchestrations.extend(orchestrations::take());
+    let many = transaction.orchestrations.len().saturating_sub(MOST);
+    transaction.orchestrations.drain(..many);
 }
 
 /// Leaves the destination's room free again, even if the delivery panics.

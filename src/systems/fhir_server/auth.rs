@@ -1,7 +1,7 @@
 //! How we show a FHIR server who we are: Basic, a bearer token, or OAuth2 client credentials.
 use crate::config;
 use crate::flow::ports::{Failure, FailureKind};
-use crate::systems::client::send;
+use crate::systems::client::send_unseen;
 use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ async fn fetch(
         form.push(("scope", &settings.scope));
     }
     let request = http.post(&settings.token_url).basic_auth(&settings.client_id, Some(secret)).form(&form);
-    let answer = send(request, "the token server").await?;
+    let answer = send_unseen(request, "the token server").await?;
     let json = answer.json().unwrap_or_default();
     match json["access_token"].as_str() {
         Some(token) if answer.status.is_success() => {

@@ -72,6 +72,11 @@ pub(super) fn merge(ours: &Value, theirs: &Value, keep: &[String]) -> Value {
             "telecom" | "address" | "name" => beside_theirs(value, merged.get(key)),
             _ => value.clone(),
         };
+        // What we once said of the value does not hold of another.
+        let companion = format!("_{key}");
+        if ours.get(&companion).is_none() && merged.get(&companion).is_some_and(is_marked) {
+            merged.remove(&companion);
+        }
         merged.insert(key.clone(), value);
     }
     // Only one of a choice: ours decides.
@@ -106,7 +111,7 @@ fn taken_back(theirs: &Value, ours: &Value) -> Value {
     };
     let marked: Vec<String> = theirs
         .iter()
-        .filter(|(_, companion)| companion["extension"].as_array().is_some_and(|all| all.iter().any(is_ours)))
+        .filter(|(_, companion)| is_marked(companion))
         .filter_map(|(key, _)| key.strip_prefix('_').map(String::from))
         .collect();
     for gone in marked.into_iter().flat_map(|element| [format!("_{element}"), element]) {
@@ -115,6 +120,10 @@ fn taken_back(theirs: &Value, ours: &Value) -> Value {
         }
     }
     Value::Object(theirs)
+}
+
+fn is_marked(element: &Value) -> bool {
+    element["extension"].as_array().is_some_and(|all| all.iter().any(is_ours))
 }
 
 fn is_ours(extension: &Value) -> bool {
@@ -134,7 +143,7 @@ fn with_theirs(ours: &Value, theirs: Option<&Value>) -> Value {
 fn beside_theirs(ours: &Value, theirs: Option<&Value>) -> Value {
     let ours = ours.as_array().map(Vec::as_slice).unwrap_or_default();
     let is_theirs = |other: &&Value| {
-        let marked = other["extension"].as_array().is_some_and(|all| all.iter().any(is_ours));
+        let marked = is_marked(other);
         let same = ours.iter().any(|own| own["value"].is_string() && own["value"] == other["value"]);
         let of_use = !other["use"].is_null() && ours.iter().all(|own| own["use"] != other["use"]);
         !marked && !same && (of_use || (other["system"].is_string() && other["use"].is_null()))
@@ -331,9 +340,12 @@ mod tests {
             "birthDate": "1990", "_birthDate": {"extension": [own("birth-date-estimated")]}});
         let ours = json!({"resourceType": "Patient", "birthDate": "1990-05-05"});
         assert_eq!(
-            merge(&ours, &theirs, &[]),
+            merge(&ours, &taken_back(&theirs, &ours), &[]),
             json!({"resourceType": "Patient", "extension": [foreign], "birthDate": "1990-05-05"})
         );
+        let kept = merge(&ours, &theirs, &[]);
+        assert_eq!(kept["deceasedDateTime"], "2026-11-02", "who says only some of it takes nothing back");
+        assert!(kept.get("_birthDate").is_none(), "an exact date is no estimate");
         let theirs = json!({"resourceType": "Patient", "deceasedDateTime": "2026-11-02"});
         assert_eq!(merge(&ours, &theirs, &[])["deceasedDateTime"], "2026-11-02", "recorded by a clinic");
     }
