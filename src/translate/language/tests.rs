@@ -4,6 +4,7 @@ use super::compile::{All, Compiled, compile, read};
 use super::eval::{self, Inputs};
 use super::mistake::Mistake;
 use super::table::Files;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 struct Beside;
@@ -49,7 +50,8 @@ fn of(template: &str, head: &str) -> Compiled {
 }
 
 fn around() -> Around<'static> {
-    Around { default_country: "KE", received: 1_795_467_014_033 }
+    static ZONE: TimeZone = TimeZone::UTC;
+    Around { default_country: "KE", time_zone: &ZONE, received: 1_795_467_014_033 }
 }
 
 fn out(mapping: &Compiled, doc: &Value) -> Result<Value, String> {
@@ -61,7 +63,7 @@ fn out(mapping: &Compiled, doc: &Value) -> Result<Value, String> {
 }
 
 fn back(mapping: &Compiled, fields: &Value) -> Value {
-    let read = super::back::read(mapping, &json!({"fields": fields}), "KE", 1_795_467_014_033);
+    let read = super::back::read(mapping, &json!({"fields": fields}), around());
     read.get("doc").cloned().unwrap_or_default()
 }
 
