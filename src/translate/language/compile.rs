@@ -611,7 +611,7 @@ impl<'a> Compiler<'a> {
                         format!("no entry before this one is called {name}; {}", self.nearest_entry(&name));
                     self.mistake(&steps("ref"), message);
                 }
-                Source::Reference(name)
+                Source::Reference { name, of: place(self, &spec.of, "of") }
             }
             "each" | "leaves" => {
                 let (each, leaves) = (spec.each.as_deref(), spec.leaves.as_deref());

@@ -171,7 +171,12 @@ impl<'v> Run<'v> {
                 }));
             };
             let full_url = full_url(resource["resourceType"].as_str().unwrap_or_default(), &identifier);
-            self.urls.borrow_mut().entry(rule.name.clone()).or_insert_with(|| full_url.clone());
+            let mut urls = self.urls.borrow_mut();
+            urls.entry(rule.name.clone()).or_insert_with(|| full_url.clone());
+            if rule.over.is_some() {
+                urls.insert(one_of(&rule.name, &identifier.value), full_url.clone());
+            }
+            drop(urls);
             output.entries.push(Made { rule, identifier, full_url, resource });
             Ok(())
         };
@@ -275,7 +280,14 @@ impl<'v> Run<'v> {
                 None => (None, places.iter().collect()),
             },
             Source::Expr(script) => (self.script(script, scope)?, Vec::new()),
-            Source::Reference(name) => (self.urls.borrow().get(name).map(|url| json!(url)), Vec::new()),
+            Source::Reference { name, of: None } => {
+                (self.urls.borrow().get(name).map(|url| json!(url)), Vec::new())
+            }
+            Source::Reference { name, of: Some(of) } => {
+                let value = of.read(&self.inputs.roots, scope).ok().flatten().and_then(text);
+                let url = value.and_then(|value| self.urls.borrow().get(&one_of(name, value)).cloned());
+                (url.map(|url| json!(url)), Vec::new())
+            }
             Source::Each { over, body } => {
                 let mut made = Vec::new();
                 self.each(over, scope, &rule.origin, &mut |scope| {
@@ -536,6 +548,8 @@ impl<'v> Run<'v> {
             // A code and its system are one.
             match path.rsplit('.').next() {
                 Some("system") if beside(path, "code").is_some() => None,
+                // What it refers to came along, and is no words.
+                Some("reference") if written.starts_with('#') => None,
                 Some("code") => match beside(path, "system").and_then(|(_, system)| text(system)) {
                     Some(system) => Some(format!("{path}: {system}|{written}")),
                     None => Some(format!("{path}: {written}")),
@@ -688,6 +702,11 @@ pub fn identifier_path(rule: &EntryRule) -> Option<String> {
     rules.iter().flat_map(|rule| rule.places()).next().map(|place| place.path.to_string())
 }
 
+/// Of several entries of one name the one with this identifier.
+fn one_of(name: &str, value: &str) -> String {
+    format!("{name} {value}")
+}
+
 /// What CHT lists beside a report's `fields` as hidden: dotted paths of calculated and hidden answers, and of
 /// groups of such.
 fn hidden_beside<'v>(place: &Place, roots: &[&'v Value], scope: Option<&'v Scope<'v>>) -> Vec<&'v str> {
@@ -698,7 +717,7 @@ fn hidden_beside<'v>(place: &Place, roots: &[&'v Value], scope: Option<&'v Scope
     found.into_iter().flatten().filter_map(text).collect()
 }
 
-/// An answer as `item`: `path`, `name`, `value`, `kind` and `hidden`; within a repeat also `list` (its name),
+/// An answer as `item`: `path`, `name`, `value`, `kind`, `digits` and `hidden`; within a repeat also `list` (its name),
 /// `number` (from 1) and `row` (all of it).
 fn leaf(path: &str, value: &Value, below: &Value, hidden: &[&str]) -> Value {
     let is_index = |part: &str| part.parse::<usize>().is_ok();
@@ -715,7 +734,10 @@ fn leaf(path: &str, value: &Value, below: &Value, hidden: &[&str]) -> Value {
             |of: &str| plain.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         hidden.iter().any(|of| covers(of))
     };
-    let mut item = json!({"path": path, "name": name, "value": value, "kind": kind, "hidden": is_hidden});
+    let is_number = |written: &str| written.parse::<serde_json::Number>().is_ok();
+    let digits = value.is_number() || text(value).is_some_and(is_number);
+    let mut item = json!({"path": path, "name": name, "value": value, "kind": kind, "digits": digits,
+        "hidden": is_hidden});
     let parts: Vec<&str> = path.split('.').collect();
     let last = parts.iter().rposition(|part| is_index(part)).filter(|last| *last > 0);
     if let Some((last, number)) = last.and_then(|last| Some((last, parts[last].parse::<usize>().ok()?))) {

@@ -84,10 +84,10 @@ impl Path {
 
     /// Everything that stands there, if it has `[*]`; what is of another kind on the way is passed over.
     pub fn read_all<'v>(&self, root: &'v Value) -> Vec<&'v Value> {
-        let Some(any) = self.steps.iter().position(|step| *step == Step::Any) else {
+        let Some(any) = self.steps.iter().skip(1).position(|step| *step == Step::Any) else {
             return self.read(root).ok().flatten().into_iter().collect();
         };
-        let (list, rest) = self.steps.split_at(any);
+        let (list, rest) = self.steps.split_at(any + 1);
         let items = Self { steps: list.to_vec() }.read(root).ok().flatten().and_then(Value::as_array);
         let rest = Self { steps: rest.to_vec() };
         items.into_iter().flatten().flat_map(|item| rest.read_all(item)).collect()

@@ -227,6 +227,7 @@ pub struct RuleSpec {
     pub rest: Option<String>,
     /// The entry of another mapping, as `mapping.entry`, made of the document at `of`.
     pub fragment: Option<String>,
+    /// The document of `fragment`; with `ref`, the identifier's value of the one that is meant of several.
     pub of: Option<String>,
     /// As it stands, whatever its keys are.
     pub literal: Option<Value>,

@@ -97,8 +97,11 @@ pub enum Source {
     /// The first that is answered.
     Paths(Vec<Place>),
     Expr(Script),
-    /// The full URL of the entry of this name.
-    Reference(String),
+    /// The full URL of the entry of this name; of several, of the one whose identifier's value is `of`.
+    Reference {
+        name: String,
+        of: Option<Place>,
+    },
     Each {
         over: Over,
         body: Tree,
