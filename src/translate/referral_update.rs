@@ -104,10 +104,12 @@ fn in_words(value: &Value) -> Option<String> {
         Value::Object(fields) => {
             let own = ["text", "display", "reference"].iter().find_map(|key| text(&value[*key]));
             let own = own.map(String::from).or_else(|| concepts(value).into_iter().next());
-            own.or_else(|| match (&value["start"], &value["end"]) {
-                (Value::Null, Value::Null) => None,
-                (start, end) => joined(vec![in_words(start), in_words(end)], " to "),
-            })
+            let pair = |first: &str, last: &str, with| {
+                joined(vec![in_words(&value[first]), in_words(&value[last])], with)
+            };
+            own.or_else(|| pair("start", "end", " to "))
+                .or_else(|| pair("low", "high", " to "))
+                .or_else(|| pair("numerator", "denominator", " / "))
             .or_else(|| {
                 let unit = text(&value["unit"]).or(text(&value["code"])).map(String::from);
                 joined(vec![in_words(&value["comparator"]), in_words(&value["value"]), unit], " ")
@@ -298,7 +300,7 @@ mod tests {
                 "x: 2026-11-01 to 2026-11-03",
             ),
             ("valueBoolean", json!(true), "x: yes"),
-            ("valueRange", json!({"low": {"value": 1}, "high": {"value": 2}}), "x: 1, 2"),
+            ("valueRange", json!({"low": {"value": 1}, "high": {"value": 2}}), "x: 1 to 2"),
         ] {
             let mut output = json!({"type": {"text": "x"}});
             output[key] = value;
