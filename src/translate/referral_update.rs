@@ -110,11 +110,11 @@ fn in_words(value: &Value) -> Option<String> {
             own.or_else(|| pair("start", "end", " to "))
                 .or_else(|| pair("low", "high", " to "))
                 .or_else(|| pair("numerator", "denominator", " / "))
-            .or_else(|| {
-                let unit = text(&value["unit"]).or(text(&value["code"])).map(String::from);
-                joined(vec![in_words(&value["comparator"]), in_words(&value["value"]), unit], " ")
-            })
-            .or_else(|| joined(fields.values().map(in_words).collect(), ", "))
+                .or_else(|| {
+                    let unit = text(&value["unit"]).or(text(&value["code"])).map(String::from);
+                    joined(vec![in_words(&value["comparator"]), in_words(&value["value"]), unit], " ")
+                })
+                .or_else(|| joined(fields.values().map(in_words).collect(), ", "))
         }
         Value::Null => None,
     }

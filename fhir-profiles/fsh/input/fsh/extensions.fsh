@@ -42,7 +42,7 @@ Extension: SexAsWritten
 Id: sex-as-written
 Title: "Sex as written"
 Description: "`sex` as it stands in CHT, where it is none of the words that are known: nobody guesses what it means."
-Context: Patient.gender, Practitioner.gender
+Context: Patient, Practitioner
 * value[x] only string
 * value[x] 1..1
 
@@ -58,7 +58,7 @@ Extension: RoleInCht
 Id: role-in-cht
 Title: "Role in CHT"
 Description: "What a person is in CHT, by its code or in words: `patient`, or what was specified as another role."
-Context: Patient, Practitioner
+Context: Patient
 * value[x] only string
 * value[x] 1..1
 
