@@ -34,9 +34,10 @@ fn main() {
     std::fs::create_dir_all(&folder).expect("a folder");
     // The person mapping, with one value by expr.
     let patient = include_str!("../mediator-config/mappings/patient.yaml");
-    let scripted = patient
-        .replace("mapping: patient", "mapping: scripted")
-        .replace("{path: doc.sex, table: sex}", "{expr: \"doc.sex === 'female' ? 'female' : 'male'\"}");
+    let scripted = patient.replace("mapping: patient", "mapping: scripted").replace(
+        "{path: doc.sex, as: lower, table: sex, give: code}",
+        "{expr: \"doc.sex === 'female' ? 'female' : 'male'\"}",
+    );
     assert_ne!(patient.len(), scripted.len());
     std::fs::write(folder.join("scripted.yaml"), scripted).expect("written");
     let set = Set::load(Some(&folder)).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
