@@ -233,7 +233,7 @@ mod tests {
         let doc = json!({"a": [{"b": [{"c": 1}, {"c": 2}]}, {"b": "x"}, {"b": [{"c": 3}, {}]}]});
         assert_eq!(path("doc.a[*].b[*].c").read_all(&doc), [&json!(1), &json!(2), &json!(3)]);
         assert_eq!(path("doc.a[0].b[*].c").read_all(&doc), [&json!(1), &json!(2)]);
-        assert_eq!(path("doc.x[*].c").read_all(&doc), [&json!(1); 0]);
+        assert!(path("doc.x[*].c").read_all(&doc).is_empty());
     }
 
     #[test]
