@@ -178,7 +178,10 @@ mod tests {
         let patient = json!({"resourceType": "Patient", "identifier": [{"value": "83288"}]});
         let draft = store(&patient, None, &Around(Vec::new()));
         assert_eq!(draft.entries[0].resource["identifier"][0]["system"], system::REQUEST);
-        assert_eq!(draft.subject.map(|s| s.identifiers), Some(vec![Identifier::new(system::REQUEST, "83288")]));
+        assert_eq!(
+            draft.subject.map(|s| s.identifiers),
+            Some(vec![Identifier::new(system::REQUEST, "83288")])
+        );
     }
 
     #[test]
