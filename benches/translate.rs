@@ -5,6 +5,7 @@ use cht_fhir_mediator::domain::message::Route;
 use cht_fhir_mediator::translate::language::codec::Around;
 use cht_fhir_mediator::translate::language::eval::{Inputs, apply};
 use cht_fhir_mediator::translate::{Mappings, Set, Source};
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -33,9 +34,10 @@ fn main() {
     std::fs::create_dir_all(&folder).expect("a folder");
     // The person mapping, with one value by expr.
     let patient = include_str!("../mediator-config/mappings/patient.yaml");
-    let scripted = patient
-        .replace("mapping: patient", "mapping: scripted")
-        .replace("{path: doc.sex, table: sex}", "{expr: \"doc.sex === 'female' ? 'female' : 'male'\"}");
+    let scripted = patient.replace("mapping: patient", "mapping: scripted").replace(
+        "{path: doc.sex, as: lower, table: sex, give: code}",
+        "{expr: \"doc.sex === 'female' ? 'female' : 'male'\"}",
+    );
     assert_ne!(patient.len(), scripted.len());
     std::fs::write(folder.join("scripted.yaml"), scripted).expect("written");
     let set = Set::load(Some(&folder)).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
@@ -53,7 +55,8 @@ fn main() {
         let compiled = set.get(mapping).expect("a mapping");
         let cost = microseconds(|| {
             let inputs = Inputs::default().with("doc", &body["doc"]).with("message", &message);
-            let around = Around { default_country: "KE", received: 1_795_467_014_033 };
+            let around =
+                Around { default_country: "KE", time_zone: &TimeZone::UTC, received: 1_795_467_014_033 };
             black_box(apply(compiled, inputs, around, false).map(|output| output.entries.len()).ok());
         });
         let copy = microseconds(|| {

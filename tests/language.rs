@@ -7,6 +7,7 @@ use cht_fhir_mediator::translate::language::table::Files;
 use cht_fhir_mediator::translate::language::{back, yaml};
 use cht_fhir_mediator::translate::proof::cases;
 use cht_fhir_mediator::translate::scaffold::scaffold;
+use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -82,7 +83,8 @@ const PIECES: &[&str] = &[
 ];
 
 fn around() -> Around<'static> {
-    Around { default_country: "KE", received: 1_795_467_014_033 }
+    static ZONE: TimeZone = TimeZone::UTC;
+    Around { default_country: "KE", time_zone: &ZONE, received: 1_795_467_014_033 }
 }
 
 proptest! {
@@ -119,7 +121,7 @@ proptest! {
                     let inputs = Inputs::default().with("doc", &input["doc"]).with("body", input)
                         .with("resource", input).with("message", &message);
                     let _ = apply(&compiled, inputs, around(), true);
-                    let _ = back::read(&compiled, output, "KE", 1);
+                    let _ = back::read(&compiled, output, around());
                 }
             }
         }
@@ -158,8 +160,8 @@ proptest! {
             }
         }
         for mapping in set.all() {
-            let _ = back::read(mapping, &made, "KE", 1);
-            let _ = back::read(mapping, &value, "KE", 1);
+            let _ = back::read(mapping, &made, around());
+            let _ = back::read(mapping, &value, around());
         }
     }
 }

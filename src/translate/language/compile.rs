@@ -6,7 +6,8 @@ use super::path::{Path, Step};
 use super::spec::{BackSpec, EntrySpec, MappingFile, RuleSpec};
 use super::table::{Files, Table};
 use super::tree::{
-    Back, Base, Condition, EntryRule, Object, Origin, Over, Place, ROOTS, Rule, Script, Source, Test, Tree,
+    Back, Base, Condition, EntryRule, Object, Origin, Over, Place, ROOTS, Rule, Script, Source, Taken, Test,
+    Tree,
 };
 use super::yaml::{Kind, Node, parse};
 use serde::de::DeserializeOwned;
@@ -34,7 +35,10 @@ pub struct Outcome {
     pub encounter: String,
     pub answers: Tree,
     pub forms: Tree,
-    pub code: Tree,
+    /// One of these two.
+    pub code: Option<Tree>,
+    pub says: Option<String>,
+    pub state: Option<Tree>,
 }
 
 #[derive(Debug)]
@@ -184,7 +188,7 @@ struct Compiler<'a> {
     entries: Vec<String>,
     /// Within `back`, where `value` is known.
     in_back: bool,
-    read: Arc<OnceLock<Vec<Place>>>,
+    taken: Arc<OnceLock<Vec<Taken>>>,
     depth: usize,
     mistakes: Vec<Mistake>,
 }
@@ -208,7 +212,7 @@ impl<'a> Compiler<'a> {
             items: Vec::new(),
             entries: Vec::new(),
             in_back: false,
-            read: Arc::default(),
+            taken: Arc::default(),
             depth: 0,
             mistakes: Vec::new(),
         };
@@ -269,14 +273,22 @@ impl<'a> Compiler<'a> {
             }
         }
         let outcome = self.key(&root, "outcome").zip(spec.outcome.as_ref()).and_then(|(at, outcome)| {
-            if !self.entries.contains(&outcome.encounter) {
-                let message = format!("no entry has this name; {}", self.nearest_entry(&outcome.encounter));
-                self.mistake(&["outcome".to_string(), "encounter".to_string()], message);
+            let named = [("encounter", Some(&outcome.encounter)), ("says", outcome.says.as_ref())];
+            for (key, name) in named.into_iter().filter_map(|(key, name)| Some((key, name?))) {
+                if !self.entries.contains(name) {
+                    let message = format!("no entry has this name; {}", self.nearest_entry(name));
+                    self.mistake(&["outcome".to_string(), key.to_string()], message);
+                }
             }
             let answers = self.key(&at, "answers").map(|at| self.template(&at))?;
-            let code = self.key(&at, "code").map(|at| self.template(&at))?;
+            let code = self.key(&at, "code").map(|at| self.template(&at));
             let forms = self.key(&at, "forms").map(|at| self.template(&at))?;
-            Some(Outcome { encounter: outcome.encounter.clone(), answers, forms, code })
+            let state = self.key(&at, "state").map(|at| self.template(&at));
+            let says = outcome.says.clone();
+            if code.is_some() == says.is_some() {
+                self.mistake(&["outcome".to_string()], "expected one of code and says");
+            }
+            Some(Outcome { encounter: outcome.encounter.clone(), answers, forms, code, says, state })
         });
         let record = self.key(&root, "record").zip(spec.record.as_ref()).and_then(|(at, record)| {
             Some(RecordRule {
@@ -303,9 +315,10 @@ impl<'a> Compiler<'a> {
             outcome,
             record,
         };
-        let read = compiled.places().into_iter().cloned().collect();
+        let mut taken = Vec::new();
+        compiled.trees().into_iter().for_each(|(_, tree)| tree.takes(&mut Vec::new(), &mut taken));
         // Nobody else fills it: a mapping is compiled once.
-        self.read.set(read).unwrap_or_default();
+        self.taken.set(taken).unwrap_or_default();
         compiled
     }
 
@@ -414,7 +427,7 @@ impl<'a> Compiler<'a> {
         }
         let mut compiler = Compiler::new(other, self.all, self.files, None);
         compiler.depth = self.depth + 1;
-        compiler.read = self.read.clone();
+        compiler.taken = self.taken.clone();
         let root: At2 = (&other.node, Vec::new());
         let mut made = Vec::new();
         if let Some(list) = compiler.key(&root, "entries") {
@@ -598,7 +611,7 @@ impl<'a> Compiler<'a> {
                         format!("no entry before this one is called {name}; {}", self.nearest_entry(&name));
                     self.mistake(&steps("ref"), message);
                 }
-                Source::Reference(name)
+                Source::Reference { name, of: place(self, &spec.of, "of") }
             }
             "each" | "leaves" => {
                 let (each, leaves) = (spec.each.as_deref(), spec.leaves.as_deref());
@@ -643,7 +656,7 @@ impl<'a> Compiler<'a> {
             }
             "rest" => {
                 let place = place(self, &spec.rest, "rest")?;
-                Source::Rest { place, except: spec.except.clone(), read: self.read.clone() }
+                Source::Rest { place, except: spec.except.clone(), taken: self.taken.clone() }
             }
             _ => Source::Inline(self.inline(here, spec)?),
         })
@@ -674,7 +687,7 @@ impl<'a> Compiler<'a> {
         let mut compiler = Compiler::new(other, self.all, self.files, Some(of));
         compiler.depth = self.depth + 1;
         compiler.items = self.items.clone();
-        compiler.read = self.read.clone();
+        compiler.taken = self.taken.clone();
         let root: At2 = (&other.node, Vec::new());
         let list = compiler.key(&root, "entries")?;
         let entry = below(&list, index, list.0.items().get(index)?);
@@ -821,11 +834,10 @@ impl Compiled {
     pub fn trees(&self) -> Vec<(&str, &Tree)> {
         let mut all: Vec<(&str, &Tree)> =
             self.entries.iter().map(|entry| (entry.name.as_str(), &entry.resource)).collect();
-        all.extend(
-            self.outcome
-                .iter()
-                .flat_map(|o| [("answers", &o.answers), ("forms", &o.forms), ("outcome", &o.code)]),
-        );
+        all.extend(self.outcome.iter().flat_map(|o| [("answers", &o.answers), ("forms", &o.forms)]));
+        let told = self.outcome.iter();
+        all.extend(told.clone().flat_map(|o| o.code.iter().map(|code| ("outcome", code))));
+        all.extend(told.flat_map(|o| o.state.iter().map(|state| ("state", state))));
         all.extend(self.record.iter().map(|record| ("record", &record.fields)));
         all
     }
