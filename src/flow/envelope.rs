@@ -10,6 +10,8 @@ pub struct Envelope {
     pub key: String,
     pub digest: String,
     pub subjects: Vec<String>,
+    /// Which version it is, where it says so: a lower one than has come already is old.
+    pub revision: Option<i64>,
 }
 
 /// `client` keeps the identifiers of two systems apart; CHT's document ids are unique by themselves.
@@ -23,6 +25,7 @@ pub fn envelope(route: &Route, client: &str, body: &Value, day: &str) -> Envelop
             },
             subjects: cht_subjects(body),
             digest,
+            revision: generation(&body["doc"]["_rev"]),
         },
         // It carries neither a date nor an id of its own: two visits look alike. CHT repeats a push
         // within the day, a second visit comes on another.
@@ -30,6 +33,7 @@ pub fn envelope(route: &Route, client: &str, body: &Value, day: &str) -> Envelop
             key: format!("{route} {client} {}", fhir_id(body).unwrap_or_default()),
             subjects: fhir_subjects(body),
             digest: format!("{day} {digest}"),
+            revision: None,
         },
         _ => {
             let (key, digest) = match fhir_id(body) {
@@ -40,9 +44,14 @@ pub fn envelope(route: &Route, client: &str, body: &Value, day: &str) -> Envelop
                 }
                 None => (format!("{route} {client} {digest}"), digest),
             };
-            Envelope { key, digest, subjects: fhir_subjects(body) }
+            Envelope { key, digest, subjects: fhir_subjects(body), revision: None }
         }
     }
+}
+
+/// CouchDB's `3-60c75460...` is the third version.
+fn generation(revision: &Value) -> Option<i64> {
+    revision.as_str()?.split('-').next()?.parse().ok()
 }
 
 fn is_request(route: &Route) -> bool {

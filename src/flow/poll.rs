@@ -120,6 +120,7 @@ fn message(poll: &Poll, resource: Value) -> Message {
         home: Some(poll.destination.clone()),
         idempotency_key: None,
         via: None,
+        again: None,
         bytes: resource.to_string().into_bytes(),
         body: resource,
     }

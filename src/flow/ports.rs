@@ -41,6 +41,9 @@ pub struct NewTransaction {
     pub body: Vec<u8>,
     /// OpenHIM's id of the transaction that brought it.
     pub via: Option<String>,
+    /// OpenHIM's id of the transaction that it says it sends again.
+    pub again: Option<String>,
+    pub revision: Option<i64>,
 }
 
 /// Answer to journaling a message.

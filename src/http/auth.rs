@@ -31,6 +31,8 @@ pub struct Caller {
     pub is_core: bool,
     /// OpenHIM's transaction that this request is part of.
     pub via: Option<String>,
+    /// OpenHIM's transaction that this one repeats.
+    pub again: Option<String>,
 }
 
 impl Caller {
@@ -83,6 +85,7 @@ impl Clients {
                     base: String::new(),
                     is_core: client.openhim,
                     via: None,
+                    again: None,
                 },
                 hash: client.secret.expose_secret().to_string(),
             })
@@ -108,6 +111,7 @@ impl Clients {
                 base: String::new(),
                 is_core: true,
                 via: None,
+                again: None,
             });
         }
         let shown = read(authorization.ok_or(Denied::Missing)?).ok_or(Denied::Wrong)?;

@@ -162,6 +162,7 @@ impl Door {
             opened.caller.id = client;
         }
         opened.caller.via = Some(via.id);
+        opened.caller.again = openhim::parent(&opened.parts.headers);
         if let Some(core) = opened.parts.extensions.get::<openhim::Core>() {
             core.is_known();
         }
@@ -279,6 +280,7 @@ impl Door {
             home: caller.destination.clone(),
             idempotency_key: key,
             via: caller.via.clone(),
+            again: caller.again.clone(),
             bytes: read.bytes,
             body: read.body,
         }

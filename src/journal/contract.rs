@@ -29,6 +29,8 @@ fn new(id: &str, key: &str, digest: &str) -> NewTransaction {
         strict: false,
         body: br#"{"doc":{}}"#.to_vec(),
         via: None,
+        again: None,
+        revision: None,
     }
 }
 
@@ -113,9 +115,54 @@ async fn what_is_safe_is_told_in_order_even_if_nobody_waits_for_it() {
         let seq = task.await.expect("a task").head().seq;
         assert!(told.lock().expect("a lock").contains(&seq), "told before its sender is answered");
     }
+    // What was handed over before its sender was gone may still be on its way.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let open: Vec<i64> = journal.open().await.expect("a list").into_iter().map(|head| head.seq).collect();
     assert!(open.len() >= 100);
     assert_eq!(*told.lock().expect("a lock"), open);
+}
+
+#[tokio::test]
+async fn an_older_version_that_comes_late_takes_nothing_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    let version = |id: &str, digest: &str, revision| NewTransaction {
+        revision: Some(revision),
+        ..new(id, "k", digest)
+    };
+    accept(&journal, version("1", "A", 2)).await;
+    accept(&journal, version("2", "B", 3)).await;
+    // Sent again: answered as it was.
+    assert!(matches!(accept(&journal, version("3", "A", 2)).await, Accepted::Repeat(head) if head.id == "1"));
+    // Come for the first time: kept, and shown as overtaken.
+    let late = accept(&journal, version("4", "C", 1)).await;
+    assert!(matches!(&late, Accepted::Repeat(head) if head.id == "4" && head.status == Status::Ignored));
+    let kept = journal.transaction("4").await.expect("read").expect("there");
+    assert!(kept.error.is_some_and(|why| why.contains("newer")) && kept.answer.is_some());
+    assert_eq!(journal.open().await.expect("a list").len(), 2);
+    // A newer one that says what an older one said is news all the same.
+    assert!(matches!(accept(&journal, version("5", "A", 4)).await, Accepted::New(_)));
+}
+
+#[tokio::test]
+async fn what_openhim_sends_again_is_what_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    let via = |id: &str, digest: &str, via: &str, again: Option<&str>| NewTransaction {
+        via: Some(via.into()),
+        again: again.map(String::from),
+        ..new(id, "k", digest)
+    };
+    accept(&journal, via("1", "A", "him-1", None)).await;
+    accept(&journal, via("2", "B", "him-2", None)).await;
+    for (id, status) in [("1", Status::Delivered), ("2", Status::Delivered)] {
+        journal.commit(mark(id, status), Facts::default()).await.expect("written");
+    }
+    let rerun = accept(&journal, via("3", "A", "him-3", Some("him-1"))).await;
+    assert!(matches!(rerun, Accepted::Repeat(head) if head.id == "1"), "and B stays the newest");
+    // A rerun of the rerun, and CHT's own A again.
+    assert!(matches!(accept(&journal, via("4", "A", "him-4", Some("him-3"))).await, Accepted::Repeat(_)));
+    assert!(matches!(accept(&journal, via("5", "A", "him-5", None)).await, Accepted::New(_)));
 }
 
 #[tokio::test]

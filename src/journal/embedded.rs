@@ -5,7 +5,9 @@ use super::schema;
 use super::writer::{Write, Writer};
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
+use crate::domain::message::Route;
 use crate::domain::plan::{FollowUp, Progress, Status, StepStatus};
+use crate::flow::confirm;
 use crate::flow::ports::{
     Accepted, Action, Command, Facts, Filter, Head, Journal, JournalError, Mark, Millis, NewTransaction, Row,
     Tell, Transaction,
@@ -193,35 +195,105 @@ fn unwritable(error: rusqlite::Error) -> JournalError {
     JournalError::Unwritable(error.to_string())
 }
 
-fn accept_one(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Accepted> {
-    let newest = c
-        .prepare_cached(&format!(
-            "SELECT {HEAD}, digest FROM transactions WHERE key = ?1 ORDER BY seq DESC LIMIT 1"
+/// The newest transaction with a message's key, before it.
+struct Newest {
+    head: Head,
+    digest: String,
+    revision: Option<i64>,
+}
+
+impl Newest {
+    fn read(c: &Connection, key: &str) -> rusqlite::Result<Option<Self>> {
+        c.prepare_cached(&format!(
+            "SELECT {HEAD}, digest, revision FROM transactions WHERE key = ?1 ORDER BY seq DESC LIMIT 1"
         ))?
-        .query_row([&new.key], |row| Ok((rows::head(row)?, row.get::<_, String>(5)?)))
-        .optional()?;
-    if let Some((head, digest)) = newest {
-        let same = digest == new.digest;
-        if new.strict && !same {
-            return Ok(Accepted::KeyReused(head));
-        }
-        if let Some(via) = &new.via {
-            write_via(c, via, &head.id, new.received)?;
-        }
-        // A failed or cancelled one is no answer: whoever sends it again wants it tried again. A poll
-        // only finds again what it found.
-        let is_poll = matches!(new.route, crate::domain::message::Route::Poll(_));
-        if same && (is_poll || !matches!(head.status, Status::Failed | Status::Cancelled)) {
-            return Ok(Accepted::Repeat(head));
-        }
+        .query_row([key], |row| {
+            Ok(Self { head: rows::head(row)?, digest: row.get(5)?, revision: row.get(6)? })
+        })
+        .optional()
     }
+
+    /// A version that is older than this one has come late.
+    fn overtakes(&self, new: &NewTransaction) -> bool {
+        matches!((self.revision, new.revision), (Some(known), Some(late)) if late < known)
+    }
+}
+
+/// A failed or cancelled one is no answer: whoever sends it again wants it tried again.
+fn is_answer(head: &Head) -> bool {
+    !matches!(head.status, Status::Failed | Status::Cancelled)
+}
+
+/// The transaction that a message is a repeat of: the newest with its key; but what OpenHIM sends again,
+/// and a version that is older than the newest, is what it was.
+fn repeat_of(c: &Connection, new: &NewTransaction, newest: &Newest) -> rusqlite::Result<Option<Head>> {
+    // A poll only finds again what it found.
+    let is_poll = matches!(new.route, Route::Poll(_));
+    if newest.digest == new.digest && (is_poll || is_answer(&newest.head)) {
+        return Ok(Some(newest.head.clone()));
+    }
+    let was = match &new.again {
+        Some(again) => c
+            .prepare_cached(&format!(
+                "SELECT {HEAD} FROM transactions WHERE id = (SELECT id FROM via WHERE openhim = ?1) \
+                 AND key = ?2 AND digest = ?3"
+            ))?
+            .query_row([again, &new.key, &new.digest], rows::head)
+            .optional()?,
+        None => None,
+    };
+    if let Some(was) = was.filter(|was| is_answer(was) || was.id != newest.head.id) {
+        return Ok(Some(was));
+    }
+    match newest.overtakes(new) {
+        true => c
+            .prepare_cached(&format!(
+                "SELECT {HEAD} FROM transactions WHERE key = ?1 AND digest = ?2 ORDER BY seq DESC LIMIT 1"
+            ))?
+            .query_row([&new.key, &new.digest], rows::head)
+            .optional(),
+        false => Ok(None),
+    }
+}
+
+fn accept_one(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Accepted> {
+    let newest = Newest::read(c, &new.key)?;
+    if let Some(newest) = newest.as_ref().filter(|newest| new.strict && newest.digest != new.digest) {
+        return Ok(Accepted::KeyReused(newest.head.clone()));
+    }
+    let repeat = match &newest {
+        Some(newest) => repeat_of(c, new, newest)?,
+        None => None,
+    };
     if let Some(via) = &new.via {
-        write_via(c, via, &new.id, new.received)?;
+        write_via(c, via, repeat.as_ref().map_or(&new.id, |head| &head.id), new.received)?;
     }
+    if let Some(head) = repeat {
+        return Ok(Accepted::Repeat(head));
+    }
+    let head = insert(c, new)?;
+    match newest.filter(|newest| newest.overtakes(new)) {
+        Some(newest) => overtaken(c, head, &newest.head.id, new.received).map(Accepted::Repeat),
+        None => Ok(Accepted::New(head)),
+    }
+}
+
+/// Kept and shown, and nothing is done with it.
+fn overtaken(c: &Connection, head: Head, newer: &str, at: Millis) -> rusqlite::Result<Head> {
+    let why = format!("a newer version of it has come before it ({newer})");
+    let answer = confirm::cht(&head.id, Status::Ignored, Some(&why));
+    c.prepare_cached(
+        "UPDATE transactions SET status = 'ignored', error = ?2, answer = ?3, finished = ?4 WHERE id = ?1",
+    )?
+    .execute(params![head.id, why, to_json(&answer)?, at])?;
+    Ok(Head { status: Status::Ignored, ..head })
+}
+
+fn insert(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Head> {
     let subjects = with_people(c, &new.subjects)?;
     c.prepare_cached(
-        "INSERT INTO transactions (id, route, client, home, key, digest, subjects, received, body) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO transactions (id, route, client, home, key, digest, subjects, received, body, revision) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         new.id,
@@ -232,15 +304,10 @@ fn accept_one(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Accepted
         new.digest,
         to_json(&subjects)?,
         new.received,
-        new.body
+        new.body,
+        new.revision
     ])?;
-    Ok(Accepted::New(Head {
-        seq: c.last_insert_rowid(),
-        id: new.id.clone(),
-        subjects,
-        status: Status::Open,
-        not_before: 0,
-    }))
+    Ok(Head { seq: c.last_insert_rowid(), id: new.id.clone(), subjects, status: Status::Open, not_before: 0 })
 }
 
 fn write_via(c: &Connection, openhim: &str, id: &str, at: Millis) -> rusqlite::Result<()> {

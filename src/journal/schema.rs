@@ -74,6 +74,8 @@ END;
 -- When an operator asked for it again; 0: never.
 ALTER TABLE transactions ADD COLUMN rerun_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE transactions ADD COLUMN orchestrations TEXT;
+-- CouchDB's generation of the document, where it says it.
+ALTER TABLE transactions ADD COLUMN revision INTEGER;
 -- Transactions of OpenHIM that brought ours: `waits` for our answer, to be told `later`, or `told`.
 CREATE TABLE via (
   openhim TEXT PRIMARY KEY,

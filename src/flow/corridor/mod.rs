@@ -32,6 +32,8 @@ pub struct Message {
     pub idempotency_key: Option<String>,
     /// OpenHIM's id of the transaction that brought it.
     pub via: Option<String>,
+    /// OpenHIM's id of the transaction that it is a rerun of.
+    pub again: Option<String>,
     pub bytes: Vec<u8>,
     pub body: Value,
 }
@@ -361,5 +363,7 @@ fn new_transaction(message: Message, now: Millis, day: &str) -> NewTransaction {
         strict,
         body: message.bytes,
         via: message.via,
+        again: message.again,
+        revision: envelope.revision,
     }
 }
