@@ -264,7 +264,7 @@ impl<'v> Run<'v> {
                 Some((value, place)) => (Some(value), vec![place]),
                 None => (None, places.iter().collect()),
             },
-            Source::Expr(script) => (self.script(script, scope)?, Vec::new()),
+            Source::Expr(script) => (self.run(script, scope, Sandbox::run)?, Vec::new()),
             Source::Reference(name) => (self.urls.borrow().get(name).map(|url| json!(url)), Vec::new()),
             Source::Each { over, body } => {
                 let mut made = Vec::new();
@@ -497,7 +497,12 @@ impl<'v> Run<'v> {
         (!lines.is_empty()).then(|| json!(lines.join("\n")))
     }
 
-    fn script(&self, script: &Script, scope: Option<&Scope>) -> Outcome<Option<Value>> {
+    fn run<T>(
+        &self,
+        script: &Script,
+        scope: Option<&Scope>,
+        work: impl FnOnce(&Sandbox, &Script, &[&Value]) -> Result<T, super::script::Failure>,
+    ) -> Outcome<T> {
         let fail = |failure: super::script::Failure| {
             let mut origin = script.origin.clone();
             if let Some(at) = failure.at.filter(|at| at.line > 1) {
@@ -521,7 +526,7 @@ impl<'v> Run<'v> {
             .iter()
             .map(|(_, place)| place.read(&self.inputs.roots, scope).ok().flatten().unwrap_or(&Value::Null))
             .collect();
-        sandbox.run(script, &arguments).map_err(fail)
+        work(sandbox, script, &arguments).map_err(fail)
     }
 
     pub fn condition(&self, condition: &Condition, scope: Option<&Scope>) -> Outcome<bool> {
@@ -547,9 +552,7 @@ impl<'v> Run<'v> {
                 let value = place.read(&self.inputs.roots, scope).ok().flatten();
                 test.holds(value)
             }
-            Condition::Expr(script) => {
-                !matches!(self.script(script, scope)?, None | Some(Value::Bool(false) | Value::Null))
-            }
+            Condition::Expr(script) => self.run(script, scope, Sandbox::holds)?,
         })
     }
 
@@ -564,6 +567,9 @@ impl Test {
         let value = value.unwrap_or(&Value::Null);
         let is = |wanted: &Value| match (value, wanted) {
             (Value::String(written), Value::String(wanted)) => written.trim() == wanted,
+            // XForms write numbers and flags as text: what is the same written is the same.
+            (Value::String(text), Value::Number(_) | Value::Bool(_)) => text.trim() == wanted.to_string(),
+            (Value::Number(_) | Value::Bool(_), Value::String(text)) => value.to_string() == *text,
             (value, wanted) => value == wanted,
         };
         match self {

@@ -1,0 +1,117 @@
+// What a script finds around it. The engine stops code that runs too long, but not its own loops over
+// a long text or list: `spend` is told beforehand what such a loop will cost, and ends the script.
+(function (spend) {
+  const { apply } = Reflect;
+  const { isArray } = Array;
+  const no = (what) => { throw new Error(what); };
+  const source = Object.getOwnPropertyDescriptor(RegExp.prototype, 'source').get;
+  const isRegExp = (value) => {
+    try { apply(source, value, []); return true; } catch { return false; }
+  };
+  // An object could be of one size when it is asked, and of another when it is used.
+  const plain = (value) => typeof value === 'object' && value !== null && !isRegExp(value) ? String(value) : value;
+  const size = (value) => typeof value === 'string' || isArray(value) ? value.length : 1;
+  const largest = (values) => {
+    let most = 1;
+    for (let i = 0; i < values.length; i++) if (size(values[i]) > most) most = size(values[i]);
+    return most;
+  };
+  const guard = (holder, names, cost, receiver = (own) => own, argument = (given) => given) => {
+    for (const name of names.split(' ')) {
+      const native = holder[name];
+      holder[name] = function (...given) {
+        const own = receiver(this);
+        for (let i = 0; i < given.length; i++) given[i] = argument(given[i]);
+        spend(cost(own, given));
+        return apply(native, own, given);
+      };
+    }
+  };
+
+  const text = (own) => typeof own === 'string' ? own : own == null ? no('no text') : String(own);
+  guard(String.prototype, 'includes indexOf lastIndexOf split replace replaceAll',
+    (own, given) => own.length * largest(given), text, plain);
+  guard(String.prototype, 'repeat', (own, [times]) => own.length * (times > 1 ? times : 1), text, Number);
+  guard(String.prototype, 'padStart padEnd', (own, given) => own.length + (Number(given[0]) || 0), text, plain);
+  guard(String.prototype, 'startsWith endsWith concat match matchAll search trim trimStart trimEnd slice substring substr '
+    + 'toLowerCase toUpperCase toLocaleLowerCase toLocaleUpperCase localeCompare normalize isWellFormed toWellFormed',
+    (own, given) => own.length + largest(given), text, plain);
+  guard(RegExp.prototype, 'exec test', (_, [subject]) => subject.length, (own) => own, String);
+  guard(JSON, 'parse stringify', (_, given) => largest(given));
+
+  const list = (own) => isArray(own) || typeof own === 'string' ? own : no('expected a list');
+  guard(Array.prototype, 'includes indexOf lastIndexOf', (own, given) => own.length * largest(given), list);
+  guard(Array.prototype, 'join toString toLocaleString reverse toReversed fill copyWithin slice splice toSpliced with '
+    + 'shift unshift every some forEach map filter reduce reduceRight find findIndex findLast findLastIndex',
+    (own, given) => own.length + given.length, list);
+  const ordered = (a, b) => {
+    a = String(a);
+    b = String(b);
+    spend(a.length + b.length);
+    return a < b ? -1 : a > b ? 1 : 0;
+  };
+  for (const name of ['sort', 'toSorted']) {
+    const native = Array.prototype[name];
+    Array.prototype[name] = function (by = ordered) {
+      spend(list(this).length * 20);
+      return apply(native, this, [by]);
+    };
+  }
+  // These look into lists in lists: step by step, so that the engine sees them run.
+  const flat = (own, depth, into) => {
+    spend(own.length);
+    for (let i = 0; i < own.length; i++) {
+      if (isArray(own[i]) && depth >= 1) flat(own[i], depth - 1, into);
+      else if (i in own) into.push(own[i]);
+    }
+    return into;
+  };
+  Array.prototype.flat = function (depth = 1) { return flat(list(this), depth, []); };
+  Array.prototype.flatMap = function (...given) { return this.map(...given).flat(); };
+  Array.prototype.concat = function (...given) { return flat([this, ...given], 1, []); };
+  guard(Array, 'from of', (_, given) => largest(given));
+  guard(Object, 'assign entries fromEntries keys values getOwnPropertyNames freeze seal groupBy', (_, given) => largest(given));
+
+  // Whatever the engine walks by these, it walks by a step of ours.
+  for (const empty of [[], '', new Map(), new Set()]) {
+    const walk = Object.getPrototypeOf(empty[Symbol.iterator]());
+    const { next } = walk;
+    walk.next = function () { return apply(next, this, []); };
+  }
+
+  // What could make code out of text, or walk something of unknown length.
+  for (const one of [function () {}, function* () {}]) delete Object.getPrototypeOf(one).constructor;
+  for (const name of ['eval', 'Function', 'BigInt', 'Iterator', 'WeakMap', 'WeakSet']) delete globalThis[name];
+  delete String.raw;
+  delete Array.fromAsync;
+
+  // What would make a repeat of a message give something else: the time of day, chance, the time zone
+  // of the machine. What names no zone is in UTC.
+  const D = Date;
+  const clock = () => no('there is no clock here: use message.received');
+  const zoned = (given) => typeof given === 'string' && /\d\s*:/.test(given) && !/(z|utc|gmt|[+-]\d\d:?\d\d)\s*(\(.*\))?$/i.test(given)
+    ? given + (given.includes('T') ? 'Z' : ' UTC') : given;
+  function Fixed(...given) {
+    if (given.length === 0 || !new.target) clock();
+    const [first] = given;
+    return given.length > 1 ? new D(D.UTC(...given)) : new D(zoned(first));
+  }
+  Fixed.prototype = D.prototype;
+  D.prototype.constructor = Fixed;
+  Fixed.parse = (given) => D.parse(zoned(String(given)));
+  Fixed.UTC = D.UTC;
+  Fixed.now = clock;
+  for (const name of Object.getOwnPropertyNames(D.prototype)) {
+    const utc = name.replace(/^(get|set)(?!UTC)/, '$1UTC');
+    if (utc !== name && D.prototype[utc]) D.prototype[name] = D.prototype[utc];
+  }
+  D.prototype.getTimezoneOffset = () => 0;
+  D.prototype.getYear = function () { return this.getUTCFullYear() - 1900; };
+  D.prototype.setYear = function () { return no('use setFullYear'); };
+  D.prototype.toString = D.prototype.toUTCString;
+  for (const name of ['toDateString', 'toTimeString', 'toLocaleString', 'toLocaleDateString', 'toLocaleTimeString']) {
+    D.prototype[name] = () => no('it depends on the place: use toISOString');
+  }
+  globalThis.Date = Fixed;
+  Math.random = () => no('there is no randomness here');
+})
