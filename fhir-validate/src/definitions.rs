@@ -87,6 +87,8 @@ pub struct Child {
     pub is_list: bool,
     /// The codes that may stand there; empty: any.
     pub codes: Vec<String>,
+    /// The types that a Reference may point to; empty: any.
+    pub targets: Vec<String>,
 }
 
 /// Everything that resources are checked against. Share it: making it costs some milliseconds.
@@ -208,9 +210,10 @@ impl Definitions {
         for child in self.children_of(element, None)? {
             let codes =
                 child.binding.as_ref().map(|codes| codes.all().into_iter().map(String::from).collect());
-            let of = |name: String, types: Vec<String>| Child {
+            let of = |name: String, types: &[Type]| Child {
                 name,
-                types,
+                types: types.iter().map(|t| t.code.clone()).collect(),
+                targets: types.iter().flat_map(|t| t.targets.iter().cloned()).collect(),
                 min: child.min,
                 max: child.max,
                 is_list: child.is_list,
@@ -218,11 +221,9 @@ impl Definitions {
             };
             match child.is_choice {
                 true => all.extend(
-                    child.types.iter().map(|t| of(choice_name(&child.name, &t.code), vec![t.code.clone()])),
+                    child.types.iter().map(|t| of(choice_name(&child.name, &t.code), std::slice::from_ref(t))),
                 ),
-                false => {
-                    all.push(of(child.name.clone(), child.types.iter().map(|t| t.code.clone()).collect()))
-                }
+                false => all.push(of(child.name.clone(), &child.types)),
             }
         }
         Some(all)

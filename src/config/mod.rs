@@ -208,6 +208,8 @@ pub struct Translate {
     pub default_country: String,
     /// A folder of mappings over the built-in ones.
     pub mappings: PathBuf,
+    /// A folder of profiles, ValueSets, CodeSystems and ConceptMaps over the built-in ones.
+    pub profiles: PathBuf,
 }
 
 #[derive(Clone, Deserialize)]

@@ -307,7 +307,7 @@ fn decoded(rule: &Rule, value: &Value) -> Option<Value> {
 /// Whether what tells items apart is the same in both.
 fn fits(tree: &Tree, value: &Value) -> bool {
     match tree {
-        Tree::Object(Object { fields }) => fields.iter().all(|(key, tree)| match (tree, value.get(key)) {
+        Tree::Object(Object { fields, .. }) => fields.iter().all(|(key, tree)| match (tree, value.get(key)) {
             (Tree::Literal(literal), Some(there)) => literal == there || !is_word(literal),
             (Tree::Literal(_), None) => !TELLING.contains(&key.as_str()),
             (Tree::Object(_), Some(there)) => fits(tree, there),

@@ -1,5 +1,4 @@
 //! A mapping's file becomes what is walked. Every mistake is found with its line.
-use super::super::definitions;
 use super::codec::{self, Codec};
 use super::mistake::{At, Mistake, nearest};
 use super::path::{Path, Step};
@@ -19,6 +18,26 @@ pub const SOURCES: &[&str] = &[
     "path", "expr", "ref", "each", "leaves", "if", "index", "join", "derive", "by_age", "rest", "fragment",
     "literal",
 ];
+
+/// Whether a key does something in a rule of this kind.
+fn has_effect(kind: &str, key: &str) -> bool {
+    let own: &[&str] = match kind {
+        "if" => &["then", "else"],
+        "each" => &["split", "item", "do"],
+        "leaves" => &["except", "item", "do"],
+        "join" => &["with"],
+        "rest" => &["except"],
+        "fragment" => &["of"],
+        _ => &[],
+    };
+    let of_all: &[&str] = match kind {
+        "literal" => &["if"],
+        // What stands in the branches says how it is written.
+        "if" => &["default", "required", "back"],
+        _ => &["if", "as", "table", "give", "default", "required", "back"],
+    };
+    key == kind || own.contains(&key) || of_all.contains(&key)
+}
 
 /// A file, read and of the right form, not compiled yet.
 pub struct Parsed {
@@ -61,6 +80,8 @@ pub struct Compiled {
     pub referral: Option<String>,
     pub outcome: Option<Outcome>,
     pub record: Option<RecordRule>,
+    /// Paths of this file that are read, but by no rule: in conditions, and what entries repeat.
+    pub asked: Vec<(Origin, Place)>,
 }
 
 /// Reads one file. `name` is the file's, without `.yaml`.
@@ -134,15 +155,37 @@ fn in_words(message: &str, steps: &mut Vec<String>, node: &Node) -> String {
         if last == "as" || steps.iter().rev().nth(1).is_some_and(|step| step == "as") {
             return wrong_codec(node, steps);
         }
-        return "expected another kind of value (see docs/MAPPING.md)".into();
+        return wrong_alternative(message, steps, node);
     }
     message.split(" at line ").next().unwrap_or(message).replace("invalid type: ", "found ")
 }
 
-fn wrong_codec(node: &Node, steps: &[String]) -> String {
-    let written = steps.iter().try_fold(node, |node, step| {
+/// What may stand where one of several forms does.
+fn wrong_alternative(message: &str, steps: &mut Vec<String>, node: &Node) -> String {
+    let (expected, known): (&str, &[&str]) = match message.rsplit(' ').next().unwrap_or_default() {
+        "CodeSpec" => ("a code, or {system, code, display}", &["system", "code", "display"]),
+        "BackSpec" => ("false, or paths of the source with what to write there", &[]),
+        "OneOrMany" => ("one, or a list of them", &[]),
+        _ => ("another kind of value (see docs/MAPPING.md)", &[]),
+    };
+    let written = at_steps(node, steps).map(Node::entries).unwrap_or_default();
+    match written.iter().find(|entry| !known.is_empty() && !known.contains(&entry.key.as_str())) {
+        Some(entry) => {
+            steps.push(entry.key.clone());
+            format!("no such key; {}", nearest(&entry.key, known.iter().copied()))
+        }
+        None => format!("expected {expected}"),
+    }
+}
+
+fn at_steps<'n>(node: &'n Node, steps: &[String]) -> Option<&'n Node> {
+    steps.iter().try_fold(node, |node, step| {
         node.get(step).or_else(|| node.items().get(step.parse::<usize>().ok()?))
-    });
+    })
+}
+
+fn wrong_codec(node: &Node, steps: &[String]) -> String {
+    let written = at_steps(node, steps);
     let names: Vec<&str> = written
         .map(|node| node.text().into_iter().chain(node.items().iter().filter_map(Node::text)).collect())
         .unwrap_or_default();
@@ -153,10 +196,7 @@ fn wrong_codec(node: &Node, steps: &[String]) -> String {
 }
 
 fn has(node: &Node, steps: &[String], key: &str) -> bool {
-    let here = steps.iter().try_fold(node, |node, step| {
-        node.get(step).or_else(|| node.items().get(step.parse::<usize>().ok()?))
-    });
-    here.is_some_and(|node| node.get(key).is_some())
+    at_steps(node, steps).is_some_and(|node| node.get(key).is_some())
 }
 
 /// Every file of a set, by mapping name.
@@ -167,6 +207,25 @@ pub fn compile(parsed: &Parsed, all: &All, files: &dyn Files) -> Result<Compiled
     let mut compiler = Compiler::new(parsed, all, files, None);
     let compiled = compiler.mapping();
     if compiler.mistakes.is_empty() { Ok(compiled) } else { Err(compiler.mistakes) }
+}
+
+/// Whether the `after` of a mapping leads back to it.
+fn is_after_itself(name: &str, all: &All) -> bool {
+    let mut seen: Vec<&str> = Vec::new();
+    let mut open = vec![name];
+    while let Some(one) = open.pop() {
+        let before = all.get(one).into_iter().flat_map(|parsed| parsed.spec.after.iter().map(String::as_str));
+        for other in before {
+            if other == name {
+                return true;
+            }
+            if !seen.contains(&other) {
+                seen.push(other);
+                open.push(other);
+            }
+        }
+    }
+    false
 }
 
 /// How deep `fragment` and `include` may go.
@@ -182,9 +241,13 @@ struct Compiler<'a> {
     items: Vec<String>,
     /// Names of the entries so far, for `ref`.
     entries: Vec<String>,
+    /// Their types, as far as they are told.
+    kinds: HashMap<String, String>,
     /// Within `back`, where `value` is known.
     in_back: bool,
     read: Arc<OnceLock<Vec<Place>>>,
+    /// See [`Compiled::asked`].
+    asked: Vec<(Origin, Place)>,
     depth: usize,
     mistakes: Vec<Mistake>,
 }
@@ -207,18 +270,15 @@ impl<'a> Compiler<'a> {
             aliases: HashMap::new(),
             items: Vec::new(),
             entries: Vec::new(),
+            kinds: HashMap::new(),
             in_back: false,
             read: Arc::default(),
+            asked: Vec::new(),
             depth: 0,
             mistakes: Vec::new(),
         };
         compiler.aliases.extend(doc.map(|place| ("doc".to_string(), place)));
-        for (name, path) in &parsed.spec.aliases {
-            let steps = ["let".to_string(), name.clone()];
-            if let Some(place) = compiler.place(path, &steps) {
-                compiler.aliases.insert(name.clone(), place);
-            }
-        }
+        compiler.names_of_paths();
         for (name, spec) in &parsed.spec.tables {
             let codes = parsed.node.get("tables").and_then(|tables| tables.get(name)?.get("codes"));
             let order: Vec<String> =
@@ -231,6 +291,33 @@ impl<'a> Compiler<'a> {
             }
         }
         compiler
+    }
+
+    /// `let`: a name may stand for a path that begins with another, in whatever order.
+    fn names_of_paths(&mut self) {
+        let mut left: Vec<(&String, &String)> = self.parsed.spec.aliases.iter().collect();
+        while !left.is_empty() {
+            let begins_with = |path: &str, name: &str| {
+                path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            let waits = |(name, path): &(&String, &String)| {
+                let is_root = ROOTS.iter().any(|root| begins_with(path, root)) && begins_with(path, name);
+                !is_root && left.iter().any(|(other, _)| begins_with(path, other))
+            };
+            let (later, now): (Vec<_>, Vec<_>) = left.iter().copied().partition(waits);
+            if now.is_empty() {
+                for (name, _) in later {
+                    self.mistake(&["let".to_string(), name.clone()], "it leads back to itself");
+                }
+                return;
+            }
+            for (name, path) in now {
+                if let Some(place) = self.place(path, &["let".to_string(), name.clone()]) {
+                    self.aliases.insert(name.clone(), place);
+                }
+            }
+            left = later;
+        }
     }
 
     fn mistake(&mut self, steps: &[String], message: impl Into<String>) {
@@ -252,6 +339,9 @@ impl<'a> Compiler<'a> {
                 &["after".to_string(), i.to_string()],
                 format!("there is no mapping {name}; {known}"),
             );
+        }
+        if is_after_itself(&spec.mapping, self.all) {
+            self.mistake(&["after".to_string()], "by these it would serve only after itself");
         }
         let mut entries = Vec::new();
         if let Some(list) = self.key(&root, "entries") {
@@ -302,6 +392,7 @@ impl<'a> Compiler<'a> {
             referral: spec.referral,
             outcome,
             record,
+            asked: std::mem::take(&mut self.asked),
         };
         let read = compiled.places().into_iter().cloned().collect();
         // Nobody else fills it: a mapping is compiled once.
@@ -331,9 +422,14 @@ impl<'a> Compiler<'a> {
         };
         let (each, leaves) = (spec.each.as_deref(), spec.leaves.as_deref());
         let over = self.over(here, each, leaves, &spec.except, None, spec.item.as_deref());
+        if let Some(over) = &over {
+            let key = if each.is_some() { "each" } else { "leaves" };
+            let at = self.key(here, key).map_or(here.0.at, |(node, _)| node.at);
+            self.asked.push((self.origin(at), over.place().clone()));
+        }
         let when = self.key(here, "if").map(|at| self.condition(&at));
         if let Some(kind) = resource.0.get("resourceType").and_then(Node::text) {
-            match definitions().is_known(kind) {
+            match self.files.definitions().is_known(kind) {
                 true => self.elements(&resource, kind),
                 false => self.mistake(
                     &below(&resource, "resourceType", resource.0).1,
@@ -342,10 +438,13 @@ impl<'a> Compiler<'a> {
             }
         }
         if let Some(url) =
-            spec.profile.as_ref().filter(|url| !definitions().profiles().any(|known| known == *url))
+            spec.profile.as_ref().filter(|url| !self.files.definitions().profiles().any(|known| known == *url))
         {
-            let known = nearest(url, definitions().profiles());
+            let known = nearest(url, self.files.definitions().profiles());
             self.mistake(&below(here, "profile", here.0).1, format!("no profile has this URL; {known}"));
+        }
+        if let Some(kind) = resource.0.get("resourceType").and_then(Node::text) {
+            self.kinds.insert(name.clone(), kind.into());
         }
         let resource = self.template(&resource);
         if over.is_some() {
@@ -379,7 +478,7 @@ impl<'a> Compiler<'a> {
             }
             return;
         }
-        let Some(known) = definitions().children(path) else { return };
+        let Some(known) = self.files.definitions().children(path) else { return };
         for entry in entries {
             let at = below(here, &entry.key, &entry.node);
             let name = entry.key.strip_prefix('~').unwrap_or(&entry.key);
@@ -389,12 +488,37 @@ impl<'a> Compiler<'a> {
             }
             match known.iter().find(|child| child.name == name) {
                 Some(_) if name == "contained" || name == "resource" => {}
-                Some(_) => self.elements(&at, &format!("{path}.{name}")),
+                Some(child) => {
+                    self.elements(&at, &format!("{path}.{name}"));
+                    if !child.targets.is_empty() {
+                        self.targets(&at, &child.targets);
+                    }
+                }
                 None => {
                     let hint = nearest(name, known.iter().map(|child| child.name.as_str()));
                     let hint = if hint.starts_with("did you") { format!("; {hint}") } else { String::new() };
                     self.mistake(&at.1, format!("{path} has no such element in R4{hint}"));
                 }
+            }
+        }
+    }
+
+    /// `ref` to an entry of a type that the element does not refer to.
+    fn targets(&mut self, here: &At2, targets: &[String]) {
+        if let Some(name) = here.0.get("ref").and_then(Node::text)
+            && let Some(kind) = self.kinds.get(name)
+            && !targets.contains(kind)
+        {
+            let message = format!("{name} is a {kind}; expected a reference to {}", targets.join(" or "));
+            let steps: Vec<String> = here.1.iter().cloned().chain(["ref".to_string()]).collect();
+            return self.mistake(&steps, message);
+        }
+        for (i, item) in here.0.items().iter().enumerate() {
+            self.targets(&below(here, i, item), targets);
+        }
+        for key in ["reference", "then", "else", "do"] {
+            if let Some(at) = self.key(here, key) {
+                self.targets(&at, targets);
             }
         }
     }
@@ -423,6 +547,7 @@ impl<'a> Compiler<'a> {
             }
         }
         self.mistakes.extend(compiler.mistakes);
+        self.kinds.extend(compiler.kinds);
         self.entries.extend(made.iter().map(|entry| entry.name.clone()));
         made
     }
@@ -506,7 +631,8 @@ impl<'a> Compiler<'a> {
                     (key, compiler.template(&below(here, &entry.key, &entry.node)))
                 };
                 let fields = entries.iter().map(|entry| field(self, entry)).collect();
-                Tree::Object(Object { fields })
+                let origins = entries.iter().map(|entry| self.origin(entry.key_at)).collect();
+                Tree::Object(Object { fields, origins })
             }
         }
     }
@@ -521,8 +647,20 @@ impl<'a> Compiler<'a> {
             self.mistake(steps, message);
             return Tree::Literal(Value::Null);
         }
-        if let Some(literal) = &spec.literal {
-            return Tree::Literal(literal.clone());
+        let kind = plain.first().copied().unwrap_or("if");
+        let idle: Vec<&str> = node
+            .entries()
+            .iter()
+            .map(|entry| entry.key.as_str())
+            .filter(|key| !has_effect(kind, key) || (*key == "give" && node.get("table").is_none()))
+            .collect();
+        for key in idle {
+            let message = match key {
+                "then" | "else" => "it belongs to an if that stands alone".to_string(),
+                "give" if has_effect(kind, key) => "it has no effect without table".into(),
+                _ => format!("it has no effect beside {kind}"),
+            };
+            self.mistake(&with(key), message);
         }
         let when = spec.condition.is_some().then(|| self.key(here, "if")).flatten();
         let condition = when.map(|at| self.condition(&at));
@@ -535,10 +673,14 @@ impl<'a> Compiler<'a> {
                 }
                 (condition, Source::If { then, otherwise })
             }
-            Some(key) => {
-                for stray in ["then", "else"].iter().filter(|key| node.get(key).is_some()) {
-                    self.mistake(&with(stray), "it belongs to an if that stands alone");
+            Some(&"literal") => {
+                let literal = Tree::Literal(spec.literal.clone().unwrap_or_default());
+                if condition.is_none() {
+                    return literal;
                 }
+                (condition, Source::If { then: Some(literal), otherwise: None })
+            }
+            Some(key) => {
                 match self.source(here, key, &spec) {
                     Some(source) => (condition, source),
                     None => return Tree::Literal(Value::Null),
@@ -643,6 +785,7 @@ impl<'a> Compiler<'a> {
             }
             "rest" => {
                 let place = place(self, &spec.rest, "rest")?;
+                self.asked.push((self.origin(here.0.at), place.clone()));
                 Source::Rest { place, except: spec.except.clone(), read: self.read.clone() }
             }
             _ => Source::Inline(self.inline(here, spec)?),
@@ -757,9 +900,11 @@ impl<'a> Compiler<'a> {
                         "expr" => self.script(here, "expr").map(Condition::Expr),
                         path => {
                             let test = self.test(&at);
-                            self.place(path, &at.1)
-                                .zip(test)
-                                .map(|(place, test)| Condition::Test(place, test))
+                            let place = self.place(path, &at.1);
+                            self.asked.extend(
+                                place.clone().map(|place| (self.origin(entry.key_at), place)),
+                            );
+                            place.zip(test).map(|(place, test)| Condition::Test(place, test))
                         }
                     });
                 }
