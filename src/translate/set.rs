@@ -104,17 +104,17 @@ impl Set {
                         (name.clone(), path.display().to_string(), text)
                     }));
                 }
-                None => {
-                    let files = BUILT_IN.get_dir(&cases).into_iter().flat_map(|folder| folder.files());
-                    found.extend(files.filter(|file| is_case(file.path())).map(|file| {
-                        let shown = format!("mediator-config/mappings/{}", file.path().display());
-                        (name.clone(), shown, file.contents_utf8().unwrap_or_default().to_string())
-                    }));
-                }
+                None => found.extend(built_in_cases(name)),
             }
         }
         found.sort();
         found
+    }
+
+    /// The cases of every mapping that is built in, in force or not: what the routes bring.
+    pub fn specimens() -> Vec<(String, String, String)> {
+        let files = BUILT_IN.files().filter_map(|file| file.path().file_stem());
+        files.flat_map(|stem| built_in_cases(&stem.to_string_lossy())).collect()
     }
 
     /// What is wrong at a rule.
@@ -138,14 +138,28 @@ impl Set {
                     found.push(mapping);
                 }
             }
-            let names: Vec<String> = found.iter().map(|mapping| mapping.name.clone()).collect();
-            found.retain(|mapping| !mapping.after.iter().any(|other| names.contains(other)));
+            let all = found.clone();
+            found.retain(|mapping| {
+                let gives_way =
+                    |other: &&Compiled| mapping.after.contains(&other.name) || other.before.contains(&mapping.name);
+                !all.iter().any(gives_way)
+            });
             if !found.is_empty() {
                 break;
             }
         }
         Ok(found)
     }
+}
+
+fn built_in_cases(name: &str) -> Vec<(String, String, String)> {
+    let folder = BUILT_IN.get_dir(format!("{name}.cases"));
+    let files = folder.into_iter().flat_map(Dir::files).filter(|file| is_case(file.path()));
+    let case = |file: &include_dir::File| {
+        let shown = format!("mediator-config/mappings/{}", file.path().display());
+        (name.to_string(), shown, file.contents_utf8().unwrap_or_default().to_string())
+    };
+    files.map(case).collect()
 }
 
 /// The files by mapping name, and the names of those that the folder brought.

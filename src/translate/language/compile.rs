@@ -73,6 +73,8 @@ pub struct Compiled {
     pub fallback: bool,
     /// Mappings that go before it.
     pub after: Vec<String>,
+    /// Mappings that it goes before.
+    pub before: Vec<String>,
     /// Why it is not read backwards.
     pub one_way: Option<String>,
     pub entries: Vec<EntryRule>,
@@ -209,17 +211,18 @@ pub fn compile(parsed: &Parsed, all: &All, files: &dyn Files) -> Result<Compiled
     if compiler.mistakes.is_empty() { Ok(compiled) } else { Err(compiler.mistakes) }
 }
 
-/// Whether the `after` of a mapping leads back to it.
+/// Whether the `after` of a mapping, or the `before` of others, leads back to it.
 fn is_after_itself(name: &str, all: &All) -> bool {
     let mut seen: Vec<&str> = Vec::new();
     let mut open = vec![name];
     while let Some(one) = open.pop() {
-        let before = all.get(one).into_iter().flat_map(|parsed| parsed.spec.after.iter().map(String::as_str));
-        for other in before {
+        let after = all.get(one).into_iter().flat_map(|parsed| parsed.spec.after.iter());
+        let before = all.iter().filter(|(_, parsed)| parsed.spec.before.iter().any(|b| b == one));
+        for other in after.chain(before.map(|(name, _)| name)) {
             if other == name {
                 return true;
             }
-            if !seen.contains(&other) {
+            if !seen.contains(&other.as_str()) {
                 seen.push(other);
                 open.push(other);
             }
@@ -333,15 +336,16 @@ impl<'a> Compiler<'a> {
         let root: At2 = (&self.parsed.node, Vec::new());
         let spec = self.parsed.spec.clone();
         let when = self.key(&root, "when").map(|at| self.condition(&at));
-        for (i, name) in spec.after.iter().enumerate().filter(|(_, name)| !self.all.contains_key(*name)) {
-            let known = nearest(name, self.all.keys().map(String::as_str));
-            self.mistake(
-                &["after".to_string(), i.to_string()],
-                format!("there is no mapping {name}; {known}"),
-            );
+        for (key, names) in [("after", &spec.after), ("before", &spec.before)] {
+            for (i, name) in names.iter().enumerate().filter(|(_, name)| !self.all.contains_key(*name)) {
+                let known = nearest(name, self.all.keys().map(String::as_str));
+                let message = format!("there is no mapping {name}; {known}");
+                self.mistake(&[key.to_string(), i.to_string()], message);
+            }
         }
         if is_after_itself(&spec.mapping, self.all) {
-            self.mistake(&["after".to_string()], "by these it would serve only after itself");
+            let key = if spec.after.is_empty() { "before" } else { "after" };
+            self.mistake(&[key.to_string()], "by these it would serve only after itself");
         }
         let mut entries = Vec::new();
         if let Some(list) = self.key(&root, "entries") {
@@ -386,6 +390,7 @@ impl<'a> Compiler<'a> {
             when,
             fallback: spec.fallback,
             after: spec.after,
+            before: spec.before,
             one_way: spec.one_way,
             entries,
             subject: spec.subject,

@@ -34,8 +34,17 @@ const KEYS: &[&str] = &["note", "direction", "route", "received", "input", "outp
 
 /// Every case of a set, and what is no case.
 pub fn load(set: &Set) -> (Vec<Case>, Vec<Mistake>) {
+    all(set.case_files())
+}
+
+/// Every case of the mappings that are built in.
+pub fn specimens() -> Vec<Case> {
+    all(Set::specimens()).0
+}
+
+fn all(files: Vec<(String, String, String)>) -> (Vec<Case>, Vec<Mistake>) {
     let (mut cases, mut mistakes) = (Vec::new(), Vec::new());
-    for (mapping, file, text) in set.case_files() {
+    for (mapping, file, text) in files {
         match read(&mapping, &file, &text) {
             Ok(case) => cases.push(case),
             Err(mistake) => mistakes.push(*mistake),
@@ -105,8 +114,15 @@ pub fn made(mappings: &Mappings, case: &Case) -> Result<Value, String> {
     }
 }
 
-/// `Err` says what is other than expected.
-pub fn run(mappings: &Mappings, case: &Case) -> Result<(), String> {
+/// What is other than expected.
+pub enum Wrong {
+    /// Something else is made of it.
+    Differs(String),
+    /// It is refused, or should have been.
+    Fails(String),
+}
+
+pub fn run(mappings: &Mappings, case: &Case) -> Result<(), Wrong> {
     match (made(mappings, case), &case.output, &case.error) {
         (Ok(made), Some(expected), _) => {
             let mut found = Vec::new();
@@ -119,12 +135,16 @@ pub fn run(mappings: &Mappings, case: &Case) -> Result<(), String> {
             if more > 0 {
                 told.push_str(&format!("\n  and {more} more"));
             }
-            Err(format!("the output is not as expected (translate --accept takes it as it is):\n  {told}"))
+            Err(Wrong::Differs(format!(
+                "the output is not as expected (translate --accept takes it as it is):\n  {told}"
+            )))
         }
         (Err(why), _, Some(expected)) if why.contains(expected.as_str()) => Ok(()),
-        (Err(why), _, Some(expected)) => Err(format!("expected the error \"{expected}\", got: {why}")),
-        (Err(why), _, None) => Err(why),
-        (Ok(_), None, _) => Err("expected an error, and it was translated".into()),
+        (Err(why), _, Some(expected)) => {
+            Err(Wrong::Differs(format!("expected the error \"{expected}\", got: {why}")))
+        }
+        (Err(why), _, None) => Err(Wrong::Fails(why)),
+        (Ok(_), None, _) => Err(Wrong::Differs("expected an error, and it was translated".into())),
     }
 }
 
