@@ -5,6 +5,7 @@ use crate::translate::language::yaml;
 use crate::translate::set::Set;
 use crate::translate::{Mappings, Source, guess_route};
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 /// When a case came, if it does not say: 2026-11-23T18:50:14.033Z.
 pub const RECEIVED: i64 = 1_795_467_014_033;
@@ -190,6 +191,24 @@ pub fn written(case: &Value) -> String {
     let mut text = serde_json::to_string_pretty(case).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// A case's text with another output. What a YAML file says besides stays.
+pub fn with_output(text: &str, file: &Path, output: &Value) -> Result<String, String> {
+    if file.extension().is_none_or(|e| e == "json") {
+        let mut case: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        case["output"] = output.clone();
+        return Ok(written(&case));
+    }
+    // JSON is YAML; what is below a key is indented.
+    let json = written(output).trim_end().replace('\n', "\n  ");
+    let mut lines: Vec<&str> = text.lines().collect();
+    let begins = |line: &&str| !line.starts_with([' ', '#', '-', '}', ']']) && !line.is_empty();
+    let start = lines.iter().position(|line| line.starts_with("output:")).unwrap_or(lines.len());
+    let end = lines.iter().skip(start + 1).position(begins).map_or(lines.len(), |i| start + 1 + i);
+    let new = format!("output: {json}");
+    lines.splice(start..end, [new.as_str()]);
+    Ok(lines.join("\n") + "\n")
 }
 
 /// The content of a new case.
