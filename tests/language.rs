@@ -1,7 +1,6 @@
 //! Whatever stands in a mapping's file, and whatever is read with it: no panic, no endless loop.
 use cht_fhir_mediator::config::{self, Translate};
 use cht_fhir_mediator::domain::message::Route;
-use cht_fhir_mediator::translate::{Conformance, Mappings, Set, Source};
 use cht_fhir_mediator::translate::language::codec::Around;
 use cht_fhir_mediator::translate::language::compile::{All, compile, read};
 use cht_fhir_mediator::translate::language::eval::{Inputs, apply};
@@ -9,6 +8,7 @@ use cht_fhir_mediator::translate::language::table::Files;
 use cht_fhir_mediator::translate::language::{back, yaml};
 use cht_fhir_mediator::translate::proof::{Report, cases, prove};
 use cht_fhir_mediator::translate::scaffold::scaffold;
+use cht_fhir_mediator::translate::{Conformance, Mappings, Set, Source};
 use fhir_validate::Definitions;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -51,9 +51,11 @@ fn scaffolded(text: &str, code: Option<&str>) -> (String, Report) {
     let mappings = Mappings::new(&settings).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
     let made = scaffold(text, code, None, &mappings).expect("a scaffold");
     std::fs::write(folder.path().join(format!("{}.yaml", made.name)), &made.yaml).expect("written");
-    let mappings = Mappings::new(&settings).unwrap_or_else(|mistakes| panic!("{}\n{}", mistakes[0], made.yaml));
+    let mappings =
+        Mappings::new(&settings).unwrap_or_else(|mistakes| panic!("{}\n{}", mistakes[0], made.yaml));
     let source = Source { route: &Route::ChtPush(None), body: &made.example, received: cases::RECEIVED };
-    let translated = mappings.translate(&source, Some(&made.name)).unwrap_or_else(|refusal| panic!("{refusal}"));
+    let translated =
+        mappings.translate(&source, Some(&made.name)).unwrap_or_else(|refusal| panic!("{refusal}"));
     let case = cases::new(source.route, cases::RECEIVED, &made.example, &mappings.preview(&translated));
     let cases = folder.path().join(format!("{}.cases", made.name));
     std::fs::create_dir(&cases).expect("a folder");
@@ -75,8 +77,10 @@ fn every_scaffold_holds_as_it_is_written() {
         todo.push((code.clone(), forms.clone(), Some(code.clone())));
     }
     let mut seen: Vec<Vec<String>> = Vec::new();
-    let mut files: Vec<_> =
-        std::fs::read_dir(format!("{fixtures}/pushes")).expect("pushes").map(|f| f.expect("a file").path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(format!("{fixtures}/pushes"))
+        .expect("pushes")
+        .map(|f| f.expect("a file").path())
+        .collect();
     files.sort();
     for file in files.into_iter().filter(|file| file.display().to_string().contains("full-report")) {
         let text = read(file.display().to_string());

@@ -34,7 +34,9 @@ pub(super) fn run(file: Option<&Path>, options: &Options) -> ExitCode {
                     let report = proof::prove(&mappings);
                     said.extend(summary(&mappings, &report, options));
                     let (all, own) = mappings.set().conformance.count();
-                    said.push(format!("profiles, ValueSets, CodeSystems and ConceptMaps: {all}, {own} of them yours"));
+                    said.push(format!(
+                        "profiles, ValueSets, CodeSystems and ConceptMaps: {all}, {own} of them yours"
+                    ));
                     mistakes.extend(report.mistakes);
                     warnings.extend(report.warnings);
                     let unknown = house::unknown_names(&settings, &mappings);

@@ -157,7 +157,8 @@ fn read(file: &Path, mapping: Option<&str>) -> Result<Message, String> {
     let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let beside = folder.and_then(|name| name.strip_suffix(".cases").map(String::from));
     let mapping = mapping.map(String::from).or(beside).unwrap_or_default();
-    let case = cases::read(&mapping, &file.display().to_string(), &text).map_err(|mistake| mistake.to_string())?;
+    let case =
+        cases::read(&mapping, &file.display().to_string(), &text).map_err(|mistake| mistake.to_string())?;
     if case.direction == Direction::Back && mapping.is_empty() {
         return Err("a case that is read backwards: say by which --mapping".into());
     }

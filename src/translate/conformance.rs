@@ -152,7 +152,10 @@ fn shipped() -> BTreeMap<String, Resource> {
 pub fn capabilities() -> &'static Value {
     static CAPABILITIES: LazyLock<Value> = LazyLock::new(|| {
         let all = BUILT_IN.resources.values().map(|resource| &resource.value);
-        all.into_iter().find(|value| value["resourceType"] == "CapabilityStatement").cloned().unwrap_or_default()
+        all.into_iter()
+            .find(|value| value["resourceType"] == "CapabilityStatement")
+            .cloned()
+            .unwrap_or_default()
     });
     &CAPABILITIES
 }

@@ -406,7 +406,10 @@ impl<'a> Translation<'a> {
         let mut told: Vec<String> = Vec::new();
         for (issue, made) in wrong.iter().take(MOST_TOLD) {
             let origin = &made.rule.origin;
-            told.push(format!("{}: {} ({}:{})", issue.expression, issue.message, origin.file, origin.at.line));
+            told.push(format!(
+                "{}: {} ({}:{})",
+                issue.expression, issue.message, origin.file, origin.at.line
+            ));
         }
         if wrong.len() > MOST_TOLD {
             told.push(format!("and {} more", wrong.len() - MOST_TOLD));

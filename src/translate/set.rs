@@ -54,7 +54,8 @@ impl Set {
         let mut mappings = BTreeMap::new();
         for (name, parsed) in all.iter().filter(|(_, parsed)| !parsed.spec.disabled) {
             // What builds on a file that cannot be read is not to blame for it.
-            if reached(name, &all).iter().any(|other| sources.contains_key(other) && !all.contains_key(other)) {
+            if reached(name, &all).iter().any(|other| sources.contains_key(other) && !all.contains_key(other))
+            {
                 continue;
             }
             match compile(parsed, &all, &files) {
@@ -140,8 +141,9 @@ impl Set {
             }
             let all = found.clone();
             found.retain(|mapping| {
-                let gives_way =
-                    |other: &&Compiled| mapping.after.contains(&other.name) || other.before.contains(&mapping.name);
+                let gives_way = |other: &&Compiled| {
+                    mapping.after.contains(&other.name) || other.before.contains(&mapping.name)
+                };
                 !all.iter().any(gives_way)
             });
             if !found.is_empty() {

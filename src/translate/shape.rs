@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn partial_dates_and_nulls_among_primitives_are_right() {
-        let patient = json!({"resourceType": "Patient", "birthDate": "1992-03", "name": [{"given": [null, "A"], "_given": [{"id": "x"}, null]}]});
+        let patient = json!({"resourceType": "Patient", "birthDate": "1992-03", "name": [{"given": [null, "A"], "_given": [{"extension": [{"url": "urn:x", "valueString": "x"}]}, null]}]});
         assert_eq!(paths(patient), Vec::<String>::new());
     }
 }

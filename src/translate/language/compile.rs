@@ -181,9 +181,9 @@ fn wrong_alternative(message: &str, steps: &mut Vec<String>, node: &Node) -> Str
 }
 
 fn at_steps<'n>(node: &'n Node, steps: &[String]) -> Option<&'n Node> {
-    steps.iter().try_fold(node, |node, step| {
-        node.get(step).or_else(|| node.items().get(step.parse::<usize>().ok()?))
-    })
+    steps
+        .iter()
+        .try_fold(node, |node, step| node.get(step).or_else(|| node.items().get(step.parse::<usize>().ok()?)))
 }
 
 fn wrong_codec(node: &Node, steps: &[String]) -> String {
@@ -442,8 +442,10 @@ impl<'a> Compiler<'a> {
                 ),
             }
         }
-        if let Some(url) =
-            spec.profile.as_ref().filter(|url| !self.files.definitions().profiles().any(|known| known == *url))
+        if let Some(url) = spec
+            .profile
+            .as_ref()
+            .filter(|url| !self.files.definitions().profiles().any(|known| known == *url))
         {
             let known = nearest(url, self.files.definitions().profiles());
             self.mistake(&below(here, "profile", here.0).1, format!("no profile has this URL; {known}"));
@@ -685,12 +687,10 @@ impl<'a> Compiler<'a> {
                 }
                 (condition, Source::If { then: Some(literal), otherwise: None })
             }
-            Some(key) => {
-                match self.source(here, key, &spec) {
-                    Some(source) => (condition, source),
-                    None => return Tree::Literal(Value::Null),
-                }
-            }
+            Some(key) => match self.source(here, key, &spec) {
+                Some(source) => (condition, source),
+                None => return Tree::Literal(Value::Null),
+            },
         };
         let table = spec.table.as_ref().and_then(|name| match self.tables.get(name) {
             Some(table) => Some((table.clone(), spec.give)),
@@ -906,9 +906,7 @@ impl<'a> Compiler<'a> {
                         path => {
                             let test = self.test(&at);
                             let place = self.place(path, &at.1);
-                            self.asked.extend(
-                                place.clone().map(|place| (self.origin(entry.key_at), place)),
-                            );
+                            self.asked.extend(place.clone().map(|place| (self.origin(entry.key_at), place)));
                             place.zip(test).map(|(place, test)| Condition::Test(place, test))
                         }
                     });

@@ -179,12 +179,17 @@ impl<'v> Run<'v> {
     /// `Observation[2]` where there are several of a type.
     fn number(&self, output: &Output) {
         let Some(trace) = &self.trace else { return };
-        let kinds: Vec<&str> =
-            output.entries.iter().map(|made| made.resource["resourceType"].as_str().unwrap_or("Resource")).collect();
+        let kinds: Vec<&str> = output
+            .entries
+            .iter()
+            .map(|made| made.resource["resourceType"].as_str().unwrap_or("Resource"))
+            .collect();
         for traced in &mut trace.borrow_mut().1 {
             let Some(rest) = traced.element.strip_prefix(ENTRY) else { continue };
-            let (index, below) = rest.split_once('.').map_or((rest, None), |(index, below)| (index, Some(below)));
-            let Some((index, kind)) = index.parse().ok().and_then(|index: usize| Some((index, *kinds.get(index)?)))
+            let (index, below) =
+                rest.split_once('.').map_or((rest, None), |(index, below)| (index, Some(below)));
+            let Some((index, kind)) =
+                index.parse().ok().and_then(|index: usize| Some((index, *kinds.get(index)?)))
             else {
                 continue;
             };
@@ -320,9 +325,7 @@ impl<'v> Run<'v> {
                     Vec::new(),
                 )
             }
-            Source::Index { depth } => {
-                (Scope::at(scope, *depth).map(|scope| json!(scope.index)), Vec::new())
-            }
+            Source::Index { depth } => (Scope::at(scope, *depth).map(|scope| json!(scope.index)), Vec::new()),
             Source::ByAge { years, months, on } => {
                 (self.by_age(years.as_ref(), months.as_ref(), on, scope), vec![on])
             }

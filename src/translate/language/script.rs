@@ -2,9 +2,9 @@
 //! is there for the next; no input or output, no clock, no randomness; time, memory and stack capped.
 use super::mistake::At;
 use super::tree::Script;
+use rquickjs::context::EvalOptions;
 use rquickjs::context::intrinsic::{Date, Eval, Json, MapSet, RegExp, RegExpCompiler};
 use rquickjs::function::Args;
-use rquickjs::context::EvalOptions;
 use rquickjs::{
     CatchResultExt, CaughtError, Coerced, Context, Ctx, Exception, FromJs, Function, Runtime, Value as Js,
 };
@@ -81,17 +81,19 @@ impl Sandbox {
             .map_err(engine)?;
         let spent = limits.clone();
         limits.begin();
-        context.with(|ctx| {
-            let spend = Function::new(ctx.clone(), move |ctx: Ctx, steps: f64| match spent.spend(steps) {
-                true => Ok(()),
-                false => Err(Exception::throw_range(&ctx, "too much")),
-            })?;
-            // With a name of its own: positions of errors are the script's.
-            let mut options = EvalOptions::default();
-            options.filename = Some("prelude".into());
-            ctx.eval_with_options::<Function, _>(PRELUDE, options)?.call::<_, ()>((spend,))
-        })
-        .map_err(engine)?;
+        context
+            .with(|ctx| {
+                let spend =
+                    Function::new(ctx.clone(), move |ctx: Ctx, steps: f64| match spent.spend(steps) {
+                        true => Ok(()),
+                        false => Err(Exception::throw_range(&ctx, "too much")),
+                    })?;
+                // With a name of its own: positions of errors are the script's.
+                let mut options = EvalOptions::default();
+                options.filename = Some("prelude".into());
+                ctx.eval_with_options::<Function, _>(PRELUDE, options)?.call::<_, ()>((spend,))
+            })
+            .map_err(engine)?;
         Ok(Self { context, limits })
     }
 
@@ -386,7 +388,10 @@ mod tests {
             ("new Date('2026-10-17T08:00:00+03:00').toISOString()", json!("2026-10-17T05:00:00.000Z")),
             ("new Date('Oct 17, 2026 08:00').toISOString()", json!("2026-10-17T08:00:00.000Z")),
             ("Date.parse('2026-10-17')", json!(1_792_195_200_000_i64)),
-            ("(() => { const d = new Date(0); d.setHours(5); return d.toISOString() })()", json!("1970-01-01T05:00:00.000Z")),
+            (
+                "(() => { const d = new Date(0); d.setHours(5); return d.toISOString() })()",
+                json!("1970-01-01T05:00:00.000Z"),
+            ),
             ("new Date(0).getTimezoneOffset()", json!(0)),
             ("String(new Date(0))", json!("Thu, 01 Jan 1970 00:00:00 GMT")),
         ] {

@@ -251,16 +251,8 @@ fn bad_input_is_refused_with_its_path() {
         ),
         ("a: {path: doc.x}", json!({"x": ["1"]}), "doc.x: expected one value, found a list"),
         ("a: {path: doc.x}", json!({"x": {"y": 1}}), "doc.x: expected one value, found an object"),
-        (
-            "a: {path: doc.x.y, required: true}",
-            json!({"x": [1]}),
-            "doc.x.y: expected an object on the way",
-        ),
-        (
-            "a: {path: [doc.x, doc.y]}",
-            json!({"x": {"z": 1}}),
-            "doc.x: expected one value, found an object",
-        ),
+        ("a: {path: doc.x.y, required: true}", json!({"x": [1]}), "doc.x.y: expected an object on the way"),
+        ("a: {path: [doc.x, doc.y]}", json!({"x": {"z": 1}}), "doc.x: expected one value, found an object"),
         (
             "a:\n- each: doc.l\n  do: {value: {path: item.v, as: date}}",
             json!({"l": [{"v": "2026-10-17"}, {"v": "soon"}]}),
@@ -271,7 +263,11 @@ fn bad_input_is_refused_with_its_path() {
             json!({"g": {"h": [{"n": "many"}]}}),
             "doc.g.h[0].n: expected a number",
         ),
-        ("a: {expr: \"Number(doc.x) * 2\"}", json!({"x": "two"}), "doc: expr: it gave NaN or Infinity, which is no number"),
+        (
+            "a: {expr: \"Number(doc.x) * 2\"}",
+            json!({"x": "two"}),
+            "doc: expr: it gave NaN or Infinity, which is no number",
+        ),
         ("a: {path: doc.x, as: number}", json!({"x": "many"}), "doc.x: expected a number"),
         ("a: {path: doc.x, as: yes_no}", json!({"x": "maybe"}), "doc.x: expected yes or no"),
         ("a:\n- each: doc.x\n  do: {path: item}", json!({"x": "1"}), "doc.x: expected a list"),
@@ -435,7 +431,11 @@ fn a_path_that_leads_nowhere_is_no_answer() {
     for (template, doc, expected) in [
         ("a: {path: doc.x.y}\nb: 1", json!({"x": "yes"}), json!({"b": 1})),
         ("a: {path: [doc.r.u, doc.u]}", json!({"r": "yes", "u": "1"}), json!({"a": "1"})),
-        ("a: {path: [doc.notes, doc.g.note]}", json!({"notes": {"n": "x"}, "g": {"note": "1"}}), json!({"a": "1"})),
+        (
+            "a: {path: [doc.notes, doc.g.note]}",
+            json!({"notes": {"n": "x"}, "g": {"note": "1"}}),
+            json!({"a": "1"}),
+        ),
         ("a: {path: doc.notes}\nb: 1", json!({"notes": {"n": ""}}), json!({"b": 1})),
         ("a:\n- each: doc.x.y\n  do: {path: item}\nb: 1", json!({"x": "yes"}), json!({"b": 1})),
         ("a: {rest: doc}\nb: {path: doc.x.y}", json!({"x": "yes"}), json!({"a": "x: yes"})),

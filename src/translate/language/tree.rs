@@ -59,9 +59,7 @@ impl Place {
     pub fn start<'v>(&self, roots: &[&'v Value], scope: Option<&'v Scope<'v>>) -> &'v Value {
         match self.base {
             Base::Root(index) => roots.get(index).copied().unwrap_or(&Value::Null),
-            Base::Item(depth) => {
-                Scope::at(scope, depth).map_or(&Value::Null, |scope| scope.item)
-            }
+            Base::Item(depth) => Scope::at(scope, depth).map_or(&Value::Null, |scope| scope.item),
         }
     }
 

@@ -38,7 +38,9 @@ pub fn prove(mappings: &Mappings) -> Report {
         match cases::run(mappings, case) {
             Ok(()) => {}
             Err(Wrong::Differs(why)) if foreign => report.warnings.push(format!("{}: {why}", case.file)),
-            Err(Wrong::Differs(why) | Wrong::Fails(why)) => report.mistakes.push(format!("{}: {why}", case.file)),
+            Err(Wrong::Differs(why) | Wrong::Fails(why)) => {
+                report.mistakes.push(format!("{}: {why}", case.file))
+            }
         }
     }
     served(mappings, &cases, &mut report);

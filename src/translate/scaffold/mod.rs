@@ -51,7 +51,9 @@ pub fn scaffold(
 fn free_name(asked: Option<&str>, code: &str, mappings: &Mappings) -> Result<String, String> {
     let taken = mappings.all_names();
     match asked {
-        Some(name) if taken.iter().any(|other| other == name) && !mappings.set().own.iter().any(|o| o == name) => {
+        Some(name)
+            if taken.iter().any(|other| other == name) && !mappings.set().own.iter().any(|o| o == name) =>
+        {
             Err(format!("a built-in mapping is called {name}: give another --name"))
         }
         Some(name) => Ok(name.into()),

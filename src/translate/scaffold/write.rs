@@ -31,8 +31,13 @@ pub(super) fn mapping(form: &Form, name: &str, claims: &[String], set: &Set) -> 
             "# TODO: until now this form is served by {}. This mapping takes its place, and knows nothing of",
             claims.join(", ")
         ));
-        line("# what that does besides (what came of a request, a referral's news); without the line both would.");
-        line(&format!("before: [{}]", claims.iter().map(|claim| quoted(claim)).collect::<Vec<_>>().join(", ")));
+        line(
+            "# what that does besides (what came of a request, a referral's news); without the line both would.",
+        );
+        line(&format!(
+            "before: [{}]",
+            claims.iter().map(|claim| quoted(claim)).collect::<Vec<_>>().join(", ")
+        ));
     }
     let after: Vec<&str> = SPECIAL
         .iter()
