@@ -203,7 +203,7 @@ pub fn with_output(text: &str, file: &Path, output: &Value) -> Result<String, St
     // JSON is YAML; what is below a key is indented.
     let json = written(output).trim_end().replace('\n', "\n  ");
     let mut lines: Vec<&str> = text.lines().collect();
-    let begins = |line: &&str| !line.starts_with([' ', '#', '-', '}', ']']) && !line.is_empty();
+    let begins = |line: &&str| !line.starts_with([' ', '-', '}', ']']) && !line.is_empty();
     let start = lines.iter().position(|line| line.starts_with("output:")).unwrap_or(lines.len());
     let end = lines.iter().skip(start + 1).position(begins).map_or(lines.len(), |i| start + 1 + i);
     let new = format!("output: {json}");
