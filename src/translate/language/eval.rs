@@ -632,12 +632,9 @@ impl<'v> Run<'v> {
 impl Test {
     fn holds(&self, value: Option<&Value>) -> bool {
         let value = value.unwrap_or(&Value::Null);
-        let is = |wanted: &Value| match (value, wanted) {
-            (Value::String(written), Value::String(wanted)) => written.trim() == wanted,
-            // XForms write numbers and flags as text: what is the same written is the same.
-            (Value::String(text), Value::Number(_) | Value::Bool(_)) => text.trim() == wanted.to_string(),
-            (Value::Number(_) | Value::Bool(_), Value::String(text)) => value.to_string() == *text,
-            (value, wanted) => value == wanted,
+        // XForms write numbers and flags as text: what is the same as it is written is the same.
+        let is = |wanted: &Value| {
+            value == wanted || as_written(value).is_some_and(|own| as_written(wanted) == Some(own))
         };
         match self {
             Self::OneOf(wanted) => wanted.iter().any(is),
@@ -647,6 +644,16 @@ impl Test {
             Self::Uuid(wanted) => text(value).is_some_and(is_document_id) == *wanted,
             Self::Has(word) => text(value).is_some_and(|all| all.split_whitespace().any(|w| w == word)),
         }
+    }
+}
+
+fn as_written(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => Some(text.trim()),
+        Value::Number(number) => Some(number.as_str()),
+        Value::Bool(true) => Some("true"),
+        Value::Bool(false) => Some("false"),
+        _ => None,
     }
 }
 
