@@ -243,3 +243,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_done_in_rust_has_a_version_too() {
+    let version = env!("CARGO_PKG_VERSION");
+    let patient = json!({"resourceType": "Patient", "identifier": [{"system": "urn:x", "value": "1"}], "name": [{"family": "Otieno"}]});
+    let labels = [Route::Fhir("Patient".into()), Route::DropIn("Patient".into())].map(|route| {
+        let source = Source { route: &route, body: &patient, received: cases::RECEIVED };
+        mappings().translate(&source, None).unwrap_or_else(|refusal| panic!("{refusal}")).label()
+    });
+    assert_eq!(labels, [format!("store@{version}"), format!("drop-in@{version}")]);
+}
+
+#[test]
+fn a_decorative_question_of_another_kind_fails_no_report() {
+    let report = |fields: Value| {
+        json!({"doc": {"_id": "5d6f1f0e-7f27-4a0c-9a54-0f0b7b3f2a11", "type": "data_record", "content_type": "xml",
+            "form": "referral", "reported_date": 1_793_181_600_000_i64, "fields": fields,
+            "patient": {"_id": "a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d", "name": "Achieng Otieno", "type": "person"}}})
+    };
+    for fields in [
+        json!({"referral": "yes", "urgency": "urgent"}),
+        json!({"notes": {"first": "cough", "second": ""}, "referral": {"reason": "fever"}}),
+        json!({"referral": {"notes": {"a": "b"}}}),
+    ] {
+        let body = report(fields);
+        let source = Source { route: &Route::ChtPush(None), body: &body, received: cases::RECEIVED };
+        let made = mappings().translate(&source, None).map(|t| mappings().preview(&t).to_string());
+        let made = made.unwrap_or_else(|refusal| panic!("{refusal}\n{body}"));
+        // And what was answered is not lost.
+        for answer in ["cough", "fever", "\"b\""] {
+            assert!(!body.to_string().contains(answer) || made.contains(answer), "{answer}: {made}");
+        }
+    }
+}

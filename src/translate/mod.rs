@@ -20,9 +20,7 @@ pub use conformance::{Conformance, capabilities};
 pub use guess::guess_route;
 pub(crate) use inbound::focus_of;
 pub use set::Set;
-pub use shape::{
-    Profiles, TYPES, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles,
-};
+pub use shape::{Profiles, TYPES, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles};
 
 use crate::config;
 use crate::domain::follow_up::{Draft, Meaning};

@@ -84,6 +84,8 @@ pub struct Compiled {
     pub record: Option<RecordRule>,
     /// Paths of this file that are read, but by no rule: in conditions, and what entries repeat.
     pub asked: Vec<(Origin, Place)>,
+    /// Below these, and not below what is passed over, every answer is made something of.
+    pub kept: Vec<(Place, Vec<String>)>,
 }
 
 /// Reads one file. `name` is the file's, without `.yaml`.
@@ -383,6 +385,12 @@ impl<'a> Compiler<'a> {
         if entries.is_empty() && record.is_none() && self.mistakes.is_empty() && !spec.disabled {
             self.mistake(&["mapping".to_string()], "it makes nothing: expected entries or a record");
         }
+        let kept = entries.iter().filter(|entry: &&EntryRule| entry.when.is_none());
+        let kept = kept.filter_map(|entry| match &entry.over {
+            Some(Over::Leaves { place, except, .. }) => Some((place.clone(), except.clone())),
+            _ => None,
+        });
+        let kept = kept.collect();
         let compiled = Compiled {
             name: spec.mapping,
             title: spec.title,
@@ -398,6 +406,7 @@ impl<'a> Compiler<'a> {
             outcome,
             record,
             asked: std::mem::take(&mut self.asked),
+            kept,
         };
         let read = compiled.places().into_iter().cloned().collect();
         // Nobody else fills it: a mapping is compiled once.

@@ -87,12 +87,15 @@ pub struct Run<'v> {
     around: Around<'v>,
     sandbox: RefCell<Option<Sandbox>>,
     urls: RefCell<HashMap<String, String>>,
+    /// See [`Compiled::kept`].
+    kept: &'v [(Place, Vec<String>)],
     /// Where in the output we are, if that is told.
     trace: Option<RefCell<(String, Vec<Traced>)>>,
 }
 
 pub fn apply<'m>(mapping: &'m Compiled, inputs: Inputs, around: Around, trace: bool) -> Outcome<Output<'m>> {
-    let run = Run::new(inputs, around, trace);
+    let mut run = Run::new(inputs, around, trace);
+    run.kept = &mapping.kept;
     let mut output = Output::default();
     for rule in &mapping.entries {
         run.entry(rule, &mut output)?;
@@ -136,6 +139,7 @@ impl<'v> Run<'v> {
             around,
             sandbox: RefCell::default(),
             urls: RefCell::default(),
+            kept: &[],
             trace: trace.then(RefCell::default),
         }
     }
@@ -383,10 +387,27 @@ impl<'v> Run<'v> {
         }
     }
 
+    /// Whether `leaves` make something of every answer there, whatever this rule does.
+    fn is_kept(&self, place: &Place) -> bool {
+        self.kept.iter().any(|(above, except)| {
+            let own = &above.path.steps;
+            let below =
+                Path { steps: place.path.steps.get(own.len()..).unwrap_or_default().to_vec() }.to_string();
+            let is_passed_over = |name: &String| {
+                below
+                    .strip_prefix(name.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            place.base == above.base
+                && place.path.steps.starts_with(own)
+                && !except.iter().any(is_passed_over)
+        })
+    }
+
     /// The first path that is answered. Without a codec it must be one value. What stands on the way
     /// and leads nowhere (a text where a group was meant) is no answer to this question. What stands at
-    /// the end and is none that the rule takes is one: another path of the list may still be meant, but
-    /// if none is, it is not dropped in silence.
+    /// the end and is none that the rule takes (a group) is one: another path of the list may still be
+    /// meant, but if none is, and no `leaves` finds it, it is not dropped in silence.
     fn first<'r, 's>(
         &self,
         rule: &Rule,
@@ -414,7 +435,9 @@ impl<'v> Run<'v> {
                     if !value.is_object() && !value.is_array() {
                         return Err(failure);
                     }
-                    other_kind.get_or_insert(failure);
+                    if rule.required || !self.is_kept(place) {
+                        other_kind.get_or_insert(failure);
+                    }
                 }
             }
         }
@@ -477,6 +500,7 @@ impl<'v> Run<'v> {
                 Value::Array(items) => items.iter().try_for_each(on),
                 Value::Null => Ok(()),
                 Value::String(written) if written.trim().is_empty() => Ok(()),
+                _ if self.is_kept(place) => Ok(()),
                 _ => Err(wrong("a list")),
             },
             Over::Split { by, .. } => match found {
@@ -485,6 +509,7 @@ impl<'v> Run<'v> {
                     let words: Vec<&str> = written.split(by.as_str()).map(str::trim).collect();
                     words.into_iter().filter(|word| !word.is_empty()).try_for_each(|word| on(&json!(word)))
                 }
+                _ if self.is_kept(place) => Ok(()),
                 _ => Err(wrong("one text")),
             },
             Over::Leaves { except, .. } => {

@@ -445,6 +445,26 @@ fn a_path_that_leads_nowhere_is_no_answer() {
 }
 
 #[test]
+fn a_group_that_leaves_make_something_of_fails_nothing() {
+    let yaml = |more: &str| {
+        format!(
+            "mapping: m\nentries:\n- entry: a\n  resource:\n    resourceType: Observation\n    identifier: [{{system: u, value: {{path: doc.id}}}}]\n    valueString: {{path: doc.fields.note{more}}}\n- entry: b\n  leaves: doc.fields\n  except: [inputs]\n  resource:\n    resourceType: Observation\n    identifier: [{{system: u, value: {{path: item.path}}}}]\n    valueString: {{path: item.value}}\n"
+        )
+    };
+    let doc = json!({"id": "1", "fields": {"note": {"x": "cough"}, "inputs": {"note": {"y": "z"}}}});
+    let made = |yaml: &str| {
+        let mapping = compiled(yaml).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+        eval::apply(&mapping, Inputs::default().with("doc", &doc), around(), false)
+            .map(|output| output.entries.iter().map(|made| made.resource.to_string()).collect::<String>())
+            .map_err(|failure| failure.message)
+    };
+    assert!(made(&yaml("")).expect("made").contains("cough"));
+    assert!(made(&yaml(", required: true")).is_err());
+    // What `leaves` passes over is not found by it.
+    assert!(made(&yaml("").replace("doc.fields.note", "doc.fields.inputs.note")).is_err());
+}
+
+#[test]
 fn conditions_compare_as_javascript_and_as_written() {
     for (condition, doc, holds) in [
         ("{doc.x: 5}", json!({"x": "5"}), true),
