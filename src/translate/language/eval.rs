@@ -435,7 +435,8 @@ impl<'v> Run<'v> {
                     if !value.is_object() && !value.is_array() {
                         return Err(failure);
                     }
-                    if rule.required || !self.is_kept(place) {
+                    // A group is of another form; a list is this question, answered in another way.
+                    if rule.required || value.is_array() || !self.is_kept(place) {
                         other_kind.get_or_insert(failure);
                     }
                 }
@@ -500,7 +501,6 @@ impl<'v> Run<'v> {
                 Value::Array(items) => items.iter().try_for_each(on),
                 Value::Null => Ok(()),
                 Value::String(written) if written.trim().is_empty() => Ok(()),
-                _ if self.is_kept(place) => Ok(()),
                 _ => Err(wrong("a list")),
             },
             Over::Split { by, .. } => match found {
@@ -509,7 +509,6 @@ impl<'v> Run<'v> {
                     let words: Vec<&str> = written.split(by.as_str()).map(str::trim).collect();
                     words.into_iter().filter(|word| !word.is_empty()).try_for_each(|word| on(&json!(word)))
                 }
-                _ if self.is_kept(place) => Ok(()),
                 _ => Err(wrong("one text")),
             },
             Over::Leaves { except, .. } => {
