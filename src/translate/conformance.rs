@@ -52,7 +52,7 @@ impl Conformance {
         if folder.as_os_str().is_empty() || !folder.is_dir() {
             return Ok(Self::built_in());
         }
-        let mut resources = shipped();
+        let mut own: BTreeMap<String, Resource> = BTreeMap::new();
         let mut mistakes = Vec::new();
         let fail = |file: &str, why: String| Mistake::new(file, "", At::default(), "", why);
         let files = std::fs::read_dir(folder)
@@ -62,36 +62,42 @@ impl Conformance {
                 continue;
             }
             let file = path.display().to_string();
-            match std::fs::read(&path).map(|bytes| (serde_json::from_slice::<Value>(&bytes), bytes)) {
-                Err(error) => mistakes.push(fail(&file, format!("cannot be read: {error}"))),
-                Ok((Err(error), bytes)) => {
+            let bytes = match std::fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    mistakes.push(fail(&file, format!("cannot be read: {error}")));
+                    continue;
+                }
+            };
+            let shipped = path.file_name().and_then(|name| SHIPPED.get_file(name));
+            if shipped.is_some_and(|shipped| shipped.contents() == bytes) {
+                continue;
+            }
+            match serde_json::from_slice::<Value>(&bytes) {
+                Err(error) => {
                     let at = At { line: error.line() as u32, column: error.column() as u32 };
                     mistakes.push(Mistake::new(&file, &String::from_utf8_lossy(&bytes), at, "", "not JSON"));
                 }
-                Ok((Ok(value), _)) if value["resourceType"].as_str().is_none() => {
+                Ok(value) if value["resourceType"].as_str().is_none() => {
                     mistakes.push(fail(&file, "expected a FHIR resource: resourceType is missing".into()));
                 }
-                Ok((Ok(value), _)) => {
+                Ok(value) => {
                     let key = value["url"].as_str().unwrap_or(&file).to_string();
-                    match resources.get(&key) {
-                        Some(known) if known.is_own => {
-                            mistakes.push(fail(&file, format!("{} has the same url", known.file)));
-                        }
-                        // What is shipped as it stands is the shipped one.
-                        Some(known) if known.value == value => {}
-                        _ => {
-                            resources.insert(key, Resource { file, is_own: true, value });
-                        }
+                    if let Some(known) = own.get(&key) {
+                        mistakes.push(fail(&file, format!("{} has the same url", known.file)));
                     }
+                    own.insert(key, Resource { file, is_own: true, value });
                 }
             }
         }
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        if resources.values().all(|resource| !resource.is_own) {
+        if own.is_empty() {
             return Ok(Self::built_in());
         }
+        let mut resources = shipped();
+        resources.extend(own);
         Self::of(resources).map(Arc::new).map_err(|(_, mistakes)| mistakes)
     }
 
