@@ -34,13 +34,19 @@ fn fixture(name: &str) -> Value {
 fn main() {
     let folder = std::env::temp_dir().join(format!("cht-fhir-mediator-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    // The person mapping, with one value by expr.
+    // The person mapping, with one value by expr: a choice, a text taken apart, a date.
     let patient = include_str!("../mediator-config/mappings/patient.yaml");
-    let scripted = patient
-        .replace("mapping: patient", "mapping: scripted")
-        .replace("{path: doc.sex, table: sex}", "{expr: \"doc.sex === 'female' ? 'female' : 'male'\"}");
-    assert_ne!(patient.len(), scripted.len());
-    std::fs::write(folder.join("scripted.yaml"), scripted).expect("written");
+    for (name, expr) in [
+        ("scripted", "doc.sex === 'female' ? 'female' : 'male'"),
+        ("scripted-texts", "doc.sex.split('').map(c => c.toLowerCase()).join('')"),
+        ("scripted-dates", "new Date(0).getHours() === 0 ? 'female' : 'male'"),
+    ] {
+        let scripted = patient
+            .replace("mapping: patient", &format!("mapping: {name}"))
+            .replace("{path: doc.sex, table: sex}", &format!("{{expr: \"{expr}\"}}"));
+        assert!(scripted.contains(expr), "the person mapping has another sex now");
+        std::fs::write(folder.join(format!("{name}.yaml")), scripted).expect("written");
+    }
     let set = Set::load(Some(&folder), Conformance::built_in())
         .unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
     let message = json!({"received": 1_795_467_014_033_i64});
@@ -52,6 +58,8 @@ fn main() {
         ("referral", "full-report-20", None),
         ("visit", "full-report-28", None),
         ("scripted", "full-person-10", Some(250.0)),
+        ("scripted-texts", "full-person-10", Some(250.0)),
+        ("scripted-dates", "full-person-10", Some(250.0)),
     ] {
         let body = fixture(document);
         let compiled = set.get(mapping).expect("a mapping");

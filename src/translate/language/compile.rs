@@ -888,7 +888,8 @@ impl<'a> Compiler<'a> {
             names.retain(|(other, _)| *other != name);
             names.extend(place.map(|place| (name, place)));
         }
-        Some(Script { origin: self.origin(node.at), code: code.into(), names })
+        let reach = super::script::Reach::of(code);
+        Some(Script { origin: self.origin(node.at), code: code.into(), reach, names })
     }
 
     fn condition(&mut self, here: &At2) -> Condition {

@@ -608,10 +608,11 @@ impl<'v> Run<'v> {
             })
         };
         let mut slot = self.sandbox.borrow_mut();
-        let sandbox = match &mut *slot {
+        let sandbox = match slot.take().filter(|sandbox| sandbox.reaches(script.reach)) {
             Some(sandbox) => sandbox,
-            empty => empty.insert(Sandbox::new().map_err(fail)?),
+            None => Sandbox::new(script.reach).map_err(fail)?,
         };
+        let sandbox = slot.insert(sandbox);
         let arguments: Vec<&Value> = script
             .names
             .iter()

@@ -84,34 +84,5 @@
   for (const name of ['eval', 'Function', 'BigInt', 'Iterator', 'WeakMap', 'WeakSet']) delete globalThis[name];
   delete String.raw;
   delete Array.fromAsync;
-
-  // What would make a repeat of a message give something else: the time of day, chance, the time zone
-  // of the machine. What names no zone is in UTC.
-  const D = Date;
-  const clock = () => no('there is no clock here: use message.received');
-  const zoned = (given) => typeof given === 'string' && /\d\s*:/.test(given) && !/(z|utc|gmt|[+-]\d\d:?\d\d)\s*(\(.*\))?$/i.test(given)
-    ? given + (given.includes('T') ? 'Z' : ' UTC') : given;
-  function Fixed(...given) {
-    if (given.length === 0 || !new.target) clock();
-    const [first] = given;
-    return given.length > 1 ? new D(D.UTC(...given)) : new D(zoned(first));
-  }
-  Fixed.prototype = D.prototype;
-  D.prototype.constructor = Fixed;
-  Fixed.parse = (given) => D.parse(zoned(String(given)));
-  Fixed.UTC = D.UTC;
-  Fixed.now = clock;
-  for (const name of Object.getOwnPropertyNames(D.prototype)) {
-    const utc = name.replace(/^(get|set)(?!UTC)/, '$1UTC');
-    if (utc !== name && D.prototype[utc]) D.prototype[name] = D.prototype[utc];
-  }
-  D.prototype.getTimezoneOffset = () => 0;
-  D.prototype.getYear = function () { return this.getUTCFullYear() - 1900; };
-  D.prototype.setYear = function () { return no('use setFullYear'); };
-  D.prototype.toString = D.prototype.toUTCString;
-  for (const name of ['toDateString', 'toTimeString', 'toLocaleString', 'toLocaleDateString', 'toLocaleTimeString']) {
-    D.prototype[name] = () => no('it depends on the place: use toISOString');
-  }
-  globalThis.Date = Fixed;
   Math.random = () => no('there is no randomness here');
 })

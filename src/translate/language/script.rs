@@ -22,6 +22,90 @@ const STEPS: f64 = 2e7;
 
 /// Closes what the engine's own interrupts leave open; see there.
 const PRELUDE: &str = include_str!("prelude.js");
+const DATES: &str = include_str!("dates.js");
+
+/// What a script can do, as its text shows. The less, the sooner its sandbox is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Compares, computes and chooses, once: nothing in it repeats.
+    Plain,
+    /// Whatever JavaScript can do to texts and lists.
+    Full,
+    Dates,
+}
+
+/// What a plain script may call: each costs no more than its argument is long.
+const PLAIN_CALLS: &[&str] = &[
+    "Number",
+    "String",
+    "Boolean",
+    "parseInt",
+    "parseFloat",
+    "isNaN",
+    "round",
+    "floor",
+    "ceil",
+    "trunc",
+    "abs",
+    "min",
+    "max",
+    "toFixed",
+    "trim",
+    "toLowerCase",
+    "toUpperCase",
+];
+
+impl Reach {
+    pub fn of(code: &str) -> Self {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+        if code.split(|c| !is_word(c)).any(|word| word == "Date") {
+            return Self::Dates;
+        }
+        match is_plain(code) {
+            Some(true) => Self::Plain,
+            _ => Self::Full,
+        }
+    }
+}
+
+/// No function, no loop, no assignment, no call but of the above. `None`: it ends within a text.
+fn is_plain(code: &str) -> Option<bool> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$';
+    let mut rest = code;
+    // What stood last: a word, or else one character.
+    let mut last = "";
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '\'' | '"' => rest[1..].find(first)? + 2,
+            _ if is_word(first) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            '=' | '!' | '<' | '>' => rest.find(|c| !"=!<>".contains(c)).unwrap_or(rest.len()),
+            _ => first.len_utf8(),
+        };
+        let (piece, after) = rest.split_at(length);
+        let allowed = match first {
+            '\'' | '"' => !piece.contains(['\\', '\n']),
+            _ if is_word(first) => piece != "new",
+            '=' | '!' | '<' | '>' => {
+                ["==", "===", "!=", "!==", "<", ">", "<=", ">=", "!", "!!"].contains(&piece)
+            }
+            '(' => {
+                last.is_empty()
+                    || PLAIN_CALLS.contains(&last)
+                    || "(?:+-*%<>=!&|,[".contains(last.chars().next_back()?)
+            }
+            '.' => last != ".",
+            other => other.is_ascii_whitespace() || "?:)[]+-*%&|,".contains(other),
+        };
+        if !allowed {
+            return Some(false);
+        }
+        if !first.is_whitespace() {
+            last = piece;
+        }
+        rest = after;
+    }
+    Some(true)
+}
 
 /// Why a script gave nothing. Never with a value: what a script throws may be a patient's.
 #[derive(Debug, PartialEq)]
@@ -34,6 +118,7 @@ pub struct Failure {
 /// The scripts of one document.
 pub struct Sandbox {
     context: Context,
+    reach: Reach,
     limits: Rc<Limits>,
 }
 
@@ -70,31 +155,52 @@ fn engine(error: impl std::fmt::Display) -> Failure {
 }
 
 impl Sandbox {
-    pub fn new() -> Result<Self, Failure> {
+    pub fn new(reach: Reach) -> Result<Self, Failure> {
         let runtime = Runtime::new().map_err(engine)?;
         runtime.set_memory_limit(MEMORY);
         runtime.set_max_stack_size(STACK);
         let limits: Rc<Limits> = Rc::default();
         let seen = limits.clone();
         runtime.set_interrupt_handler(Some(Box::new(move || seen.is_over())));
-        let context = Context::custom::<(Date, Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime)
-            .map_err(engine)?;
-        let spent = limits.clone();
+        let context = match reach {
+            Reach::Plain => Context::custom::<(Eval, Json)>(&runtime),
+            Reach::Full => Context::custom::<(Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime),
+            Reach::Dates => Context::custom::<(Date, Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime),
+        }
+        .map_err(engine)?;
         limits.begin();
-        context
-            .with(|ctx| {
-                let spend =
-                    Function::new(ctx.clone(), move |ctx: Ctx, steps: f64| match spent.spend(steps) {
-                        true => Ok(()),
-                        false => Err(Exception::throw_range(&ctx, "too much")),
-                    })?;
-                // With a name of its own: positions of errors are the script's.
+        let own = Self { context, reach, limits };
+        own.prepare().map_err(engine)?;
+        Ok(own)
+    }
+
+    /// Whether a script of this reach may run here.
+    pub fn reaches(&self, reach: Reach) -> bool {
+        reach <= self.reach
+    }
+
+    fn prepare(&self) -> rquickjs::Result<()> {
+        if self.reach == Reach::Plain {
+            return Ok(());
+        }
+        let spent = self.limits.clone();
+        self.context.with(|ctx| {
+            let spend = Function::new(ctx.clone(), move |ctx: Ctx, steps: f64| match spent.spend(steps) {
+                true => Ok(()),
+                false => Err(Exception::throw_range(&ctx, "too much")),
+            })?;
+            // With a name of its own: positions of errors are the script's.
+            let eval = |code: &str| {
                 let mut options = EvalOptions::default();
                 options.filename = Some("prelude".into());
-                ctx.eval_with_options::<Function, _>(PRELUDE, options)?.call::<_, ()>((spend,))
-            })
-            .map_err(engine)?;
-        Ok(Self { context, limits })
+                ctx.eval_with_options::<Function, _>(code, options)
+            };
+            eval(PRELUDE)?.call::<_, ()>((spend,))?;
+            match self.reach {
+                Reach::Dates => eval(DATES)?.call(()),
+                _ => Ok(()),
+            }
+        })
     }
 
     /// The script's value; `None` for undefined and null.
@@ -193,7 +299,7 @@ pub fn parse(code: &str) -> Result<(), (At, String)> {
     if let Some(unwanted) = unwanted(code) {
         return Err(unwanted);
     }
-    let sandbox = Sandbox::new().map_err(|failure| (At::default(), failure.message))?;
+    let sandbox = Sandbox::new(Reach::Full).map_err(|failure| (At::default(), failure.message))?;
     sandbox.limits.begin();
     sandbox.context.with(|ctx| {
         let made: rquickjs::Result<Function> = ctx.eval(wrapped(code, &[]));
@@ -261,8 +367,9 @@ mod tests {
     fn run(code: &str, doc: &Value) -> Result<Option<Value>, Failure> {
         let place = Place { base: Base::Root(0), path: Path::parse("doc").expect("a path") };
         let origin = Origin { file: "x.yaml".into(), at: At::default() };
-        let script = Script { origin, code: code.into(), names: vec![("doc".into(), place)] };
-        Sandbox::new().expect("a sandbox").run(&script, &[doc])
+        let reach = Reach::of(code);
+        let script = Script { origin, code: code.into(), reach, names: vec![("doc".into(), place)] };
+        Sandbox::new(reach).expect("a sandbox").run(&script, &[doc])
     }
 
     #[test]
@@ -353,6 +460,45 @@ mod tests {
             assert!(parse(code).is_err(), "{code}");
         }
         assert!(parse("doc.n5 + doc.in + $5n + 'a5na'").is_ok());
+    }
+
+    #[test]
+    fn a_plain_script_is_known_by_its_text() {
+        for code in [
+            "doc.sex === 'female' ? 'female' : 'male'",
+            "Math.round((doc.fields.f - 32) / 1.8)",
+            "Number(doc.weeks) > 36 && !(doc.a || doc.b[0]?.c)",
+            "doc.a + ', ' + String(doc.b).trim()",
+        ] {
+            let expected = if code.contains('/') { Reach::Full } else { Reach::Plain };
+            assert_eq!(Reach::of(code), expected, "{code}");
+        }
+        for code in [
+            "(() => 1)()",
+            "doc.a.map(x)",
+            "doc.a = 1",
+            "doc.a += 1",
+            "[...doc.a]",
+            "new Map",
+            "`${doc}`",
+            "'a'(1)",
+            "doc.a?.(1)",
+            "doc.a[0](1)",
+            "(doc.a)(1)",
+            "'a\\'(",
+            "eval('1')",
+            "{a: 1}",
+            "/a/",
+            "Math.random()",
+            "'a",
+            "function f() {}",
+            "doc.a => 1",
+            "this.constructor.constructor('1')()",
+        ] {
+            assert_eq!(Reach::of(code), Reach::Full, "{code}");
+        }
+        assert_eq!(Reach::of("new Date(0)"), Reach::Dates);
+        assert_eq!(run("doc.a > 2 ? 'x' : Math.round(doc.a)", &json!({"a": 1.6})), Ok(Some(json!(2))));
     }
 
     #[test]

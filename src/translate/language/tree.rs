@@ -2,6 +2,7 @@
 use super::codec::Codec;
 use super::mistake::At;
 use super::path::{OtherKind, Path, Step};
+use super::script::Reach;
 use super::spec::{Give, WriteSpec};
 use super::table::Table;
 use serde_json::Value;
@@ -219,6 +220,7 @@ pub enum Test {
 pub struct Script {
     pub origin: Origin,
     pub code: String,
+    pub reach: Reach,
     pub names: Vec<(String, Place)>,
 }
 
