@@ -7,6 +7,7 @@ use cht_fhir_mediator::translate::language::codec::Around;
 use cht_fhir_mediator::translate::language::eval::{Inputs, apply};
 use cht_fhir_mediator::translate::proof;
 use cht_fhir_mediator::translate::{Conformance, Mappings, Set, Source};
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -43,7 +44,7 @@ fn main() {
     ] {
         let scripted = patient
             .replace("mapping: patient", &format!("mapping: {name}"))
-            .replace("{path: doc.sex, table: sex}", &format!("{{expr: \"{expr}\"}}"));
+            .replace("{path: doc.sex, as: lower, table: sex, give: code}", &format!("{{expr: \"{expr}\"}}"));
         assert!(scripted.contains(expr), "the person mapping has another sex now");
         std::fs::write(folder.join(format!("{name}.yaml")), scripted).expect("written");
     }
@@ -65,7 +66,8 @@ fn main() {
         let compiled = set.get(mapping).expect("a mapping");
         let cost = microseconds(|| {
             let inputs = Inputs::default().with("doc", &body["doc"]).with("message", &message);
-            let around = Around { default_country: "KE", received: 1_795_467_014_033 };
+            let around =
+                Around { default_country: "KE", time_zone: &TimeZone::UTC, received: 1_795_467_014_033 };
             black_box(apply(compiled, inputs, around, false).map(|output| output.entries.len()).ok());
         });
         let copy = microseconds(|| {

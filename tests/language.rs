@@ -10,6 +10,7 @@ use cht_fhir_mediator::translate::proof::{Report, cases, prove};
 use cht_fhir_mediator::translate::scaffold::scaffold;
 use cht_fhir_mediator::translate::{Conformance, Mappings, Set, Source};
 use fhir_validate::Definitions;
+use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -161,7 +162,8 @@ const PIECES: &[&str] = &[
 ];
 
 fn around() -> Around<'static> {
-    Around { default_country: "KE", received: 1_795_467_014_033 }
+    static ZONE: TimeZone = TimeZone::UTC;
+    Around { default_country: "KE", time_zone: &ZONE, received: 1_795_467_014_033 }
 }
 
 proptest! {
@@ -198,7 +200,7 @@ proptest! {
                     let inputs = Inputs::default().with("doc", &input["doc"]).with("body", input)
                         .with("resource", input).with("message", &message);
                     let _ = apply(&compiled, inputs, around(), true);
-                    let _ = back::read(&compiled, output, "KE", 1);
+                    let _ = back::read(&compiled, output, around());
                 }
             }
         }
@@ -238,8 +240,8 @@ proptest! {
             }
         }
         for mapping in set.all() {
-            let _ = back::read(mapping, &made, "KE", 1);
-            let _ = back::read(mapping, &value, "KE", 1);
+            let _ = back::read(mapping, &made, around());
+            let _ = back::read(mapping, &value, around());
         }
     }
 }

@@ -8,8 +8,9 @@ mod secrets;
 pub use check::warnings;
 pub use load::{ConfigError, DEFAULTS, load, mistake};
 
+use jiff::tz::TimeZone;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -206,6 +207,11 @@ pub struct Delivery {
 pub struct Translate {
     /// ISO 3166 code of the country of phone numbers without a country code.
     pub default_country: String,
+    /// Where an instant has its date.
+    #[serde(deserialize_with = "time_zone")]
+    pub time_zone: TimeZone,
+    /// `contact_type` of people in deployments whose contacts are all of the type `contact`.
+    pub person_types: Vec<String>,
     /// A folder of mappings over the built-in ones.
     pub mappings: PathBuf,
     /// A folder of profiles, ValueSets, CodeSystems and ConceptMaps over the built-in ones.
@@ -230,4 +236,11 @@ pub struct Log {
     pub filter: String,
     /// Lines of JSON instead of text.
     pub json: bool,
+}
+
+fn time_zone<'de, D: Deserializer<'de>>(given: D) -> Result<TimeZone, D::Error> {
+    let name = String::deserialize(given)?;
+    TimeZone::get(&name).map_err(|_| {
+        serde::de::Error::custom(format!("`{name}` is no time zone; expected one such as Africa/Nairobi"))
+    })
 }

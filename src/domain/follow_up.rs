@@ -145,6 +145,8 @@ pub struct Outcome {
     pub forms: Vec<String>,
     /// What came of it, as a code of the report's own and in words.
     pub outcome: String,
+    /// How far the requests are after it: completed, or in progress if another attempt is planned.
+    pub state: State,
 }
 
 /// What a message means.

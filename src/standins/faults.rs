@@ -1,5 +1,7 @@
 //! What a stand-in was asked, and how it shall misbehave.
 use super::lock;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,11 +29,42 @@ pub struct Call {
     pub path: String,
 }
 
+/// How often a request meets which fault, in percent, by chance.
+#[derive(Clone, Copy)]
+pub struct Chances {
+    pub status_500: u32,
+    pub drop_before: u32,
+    pub drop_after_effect: u32,
+    pub late: u32,
+    /// How late.
+    pub by: Duration,
+}
+
 #[derive(Default)]
 struct Shared {
     planned: VecDeque<(Filter, Fault)>,
+    chance: Option<(Chances, StdRng)>,
     down: bool,
     calls: Vec<Call>,
+}
+
+impl Chances {
+    fn roll(&self, random: &mut StdRng) -> Option<Fault> {
+        let mut left = random.random_range(0..100);
+        let kinds = [
+            (self.status_500, Fault::Answer { status: 500, retry_after: None }),
+            (self.drop_before, Fault::DropBefore),
+            (self.drop_after_effect, Fault::DropAfterEffect),
+            (self.late, Fault::Hang(self.by)),
+        ];
+        for (chance, fault) in kinds {
+            if left < chance {
+                return Some(fault);
+            }
+            left -= chance;
+        }
+        None
+    }
 }
 
 /// Which requests a fault is for: method (empty: any) and beginning of the path.
@@ -101,9 +134,16 @@ impl Faults {
         lock(&self.shared).down = down;
     }
 
-    /// Forgets planned faults that nothing has met.
+    /// Every request may meet a fault by chance, the same ones for the same seed.
+    pub fn by_chance(&self, chances: Chances, seed: u64) {
+        lock(&self.shared).chance = Some((chances, StdRng::seed_from_u64(seed)));
+    }
+
+    /// Forgets planned faults that nothing has met, and chance.
     pub fn clear(&self) {
-        lock(&self.shared).planned.clear();
+        let mut shared = lock(&self.shared);
+        shared.planned.clear();
+        shared.chance = None;
     }
 
     /// Requests so far, those that met a fault included.
@@ -123,6 +163,7 @@ impl Faults {
         if shared.down {
             return Some(Fault::DropBefore);
         }
-        planned.and_then(|index| shared.planned.remove(index)).map(|(_, fault)| fault)
+        let planned = planned.and_then(|index| shared.planned.remove(index)).map(|(_, fault)| fault);
+        planned.or_else(|| shared.chance.as_mut().and_then(|(chances, random)| chances.roll(random)))
     }
 }

@@ -26,12 +26,14 @@ pub(super) struct Request {
     subject: Subject,
     requester: Option<String>,
     focus: Option<Identifier>,
+    /// Who asks, in words.
+    pub asked_by: Option<String>,
     resource: Value,
 }
 
 impl Request {
     pub(super) fn with(self, record: RecordDraft) -> FollowUpRequest {
-        let Self { identifier, state, subject, requester, focus, resource } = self;
+        let Self { identifier, state, subject, requester, focus, resource, .. } = self;
         FollowUpRequest { identifier, state, subject, requester, focus, resource, record }
     }
 }
@@ -55,9 +57,13 @@ pub(super) fn request(resource: &Value, around: &Around, door: Door, day: &str) 
         code: "code-invalid",
         message: "expected a status that says where the request is".into(),
     })?;
-    let requester = &resource["requester"];
-    let requester =
-        text(&requester["reference"]).or(text(&requester["identifier"]["value"])).map(String::from);
+    let asker = &resource["requester"];
+    let requester = text(&asker["reference"]).or(text(&asker["identifier"]["value"])).map(String::from);
+    let asked_by = text(&asker["display"]).or_else(|| {
+        let who = referred(resource, text(&asker["reference"])?, around)?;
+        text(&who["name"]).or(text(&who["name"][0]["text"]))
+    });
+    let asked_by = asked_by.map(String::from);
     let identifier = named(resource).unwrap_or_else(|| derived(&format!("{day} {resource}")));
     let focus = match request {
         Some(request) => named(request).or_else(|| Some(derived(&format!("{day} {request}")))),
@@ -65,7 +71,7 @@ pub(super) fn request(resource: &Value, around: &Around, door: Door, day: &str) 
     };
     let mut resource = resource.clone();
     take_create_only(&mut resource);
-    Ok(Request { identifier, state, subject, requester, focus, resource })
+    Ok(Request { identifier, state, subject, requester, focus, asked_by, resource })
 }
 
 /// The ServiceRequest of the same Bundle that a Task is about.
@@ -86,6 +92,19 @@ pub(crate) fn focus_of(task: &Value) -> Option<Identifier> {
     }
     let reference = text(&focus["reference"]).filter(|name| name.starts_with("ServiceRequest/"))?;
     Some(Identifier::new(system::REQUEST, reference))
+}
+
+/// What a reference means, if it came along: contained, or beside it in a Bundle.
+fn referred<'a>(resource: &'a Value, reference: &str, around: &'a Around) -> Option<&'a Value> {
+    if let Some(id) = reference.strip_prefix('#') {
+        let mut contained = resource["contained"].as_array().into_iter().flatten();
+        return contained.find(|r| r["id"] == id);
+    }
+    let is_meant = |(url, other): &&(&str, &Value)| {
+        let address = text(&other["resourceType"]).zip(text(&other["id"]));
+        *url == reference || address.is_some_and(|(kind, id)| format!("{kind}/{id}") == reference)
+    };
+    around.0.iter().find(is_meant).map(|(_, other)| *other)
 }
 
 fn subject_element(resource: &Value) -> &'static str {
@@ -116,16 +135,8 @@ fn named(resource: &Value) -> Option<Identifier> {
 /// The Patient resource itself, if it came along.
 pub(super) fn patient_of<'a>(resource: &'a Value, around: &'a Around) -> Option<&'a Value> {
     let element = subject_element(resource);
-    let reference = text(&resource[element]["reference"])?;
-    if let Some(id) = reference.strip_prefix('#') {
-        let mut contained = resource["contained"].as_array().into_iter().flatten();
-        return contained.find(|r| r["id"] == id);
-    }
-    let is_meant = |(url, patient): &&(&str, &Value)| {
-        let id = text(&patient["id"]).map(|id| format!("Patient/{id}"));
-        patient["resourceType"] == "Patient" && (*url == reference || id.as_deref() == Some(reference))
-    };
-    around.0.iter().find(is_meant).map(|(_, patient)| *patient)
+    let patient = referred(resource, text(&resource[element]["reference"])?, around)?;
+    (patient["resourceType"] == "Patient").then_some(patient)
 }
 
 /// The patient as the element names it, with every identifier that can be had.
@@ -136,10 +147,10 @@ pub(super) fn subject_of(resource: &Value, element: &str, around: &Around, door:
     }
     let kind = resource["resourceType"].as_str().unwrap_or_default();
     let mut subject = Subject { path: format!("{kind}.{element}"), ..Subject::default() };
-    subject.identifiers.extend(one_identifier(&named["identifier"]));
+    subject.identifiers.extend(one_identifier(&named["identifier"], door));
     if let Some(reference) = text(&named["reference"]) {
         match patient_of(resource, around) {
-            Some(patient) => subject.identifiers.extend(patient_identifiers(patient)),
+            Some(patient) => subject.identifiers.extend(patient_identifiers(patient, door)),
             None => read_reference(reference, door, &mut subject),
         }
     }
@@ -155,7 +166,7 @@ fn read_reference(reference: &str, door: Door, subject: &mut Subject) {
         let token = url::form_urlencoded::parse(query.as_bytes()).next();
         let token = token.map(|(_, token)| token.into_owned()).unwrap_or_default();
         let (system, value) = token.split_once('|').unwrap_or(("", &token));
-        subject.identifiers.push(cht_aware(system, value, None));
+        subject.identifiers.push(cht_aware(system, value, None, door));
         return;
     }
     let Some((kind, id)) = reference.rsplit_once('/') else { return };
@@ -165,28 +176,29 @@ fn read_reference(reference: &str, door: Door, subject: &mut Subject) {
     subject.reference = Some(format!("Patient/{id}"));
     // A server's own id is a number like a short code is: only the drop-in route means an identifier.
     if is_document_id(id) || door == Door::DropIn {
-        subject.identifiers.push(cht_aware("", id, None));
+        subject.identifiers.push(cht_aware("", id, None, door));
     }
 }
 
-pub(super) fn patient_identifiers(patient: &Value) -> Vec<Identifier> {
-    patient["identifier"].as_array().into_iter().flatten().filter_map(one_identifier).collect()
+pub(super) fn patient_identifiers(patient: &Value, door: Door) -> Vec<Identifier> {
+    let all = patient["identifier"].as_array().into_iter().flatten();
+    all.filter_map(|identifier| one_identifier(identifier, door)).collect()
 }
 
-fn one_identifier(identifier: &Value) -> Option<Identifier> {
+fn one_identifier(identifier: &Value, door: Door) -> Option<Identifier> {
     let kind = text(&identifier["type"]["text"]);
-    Some(cht_aware(text(&identifier["system"]).unwrap_or_default(), text(&identifier["value"])?, kind))
+    Some(cht_aware(text(&identifier["system"]).unwrap_or_default(), text(&identifier["value"])?, kind, door))
 }
 
-/// What others call CHT's identifiers becomes ours: the peer's system, its type names, and bare values
-/// that look like one.
-pub(super) fn cht_aware(given: &str, value: &str, kind: Option<&str>) -> Identifier {
-    let from_cht = matches!(given, "" | system::PEER_CHT)
+/// What others call CHT's identifiers becomes ours: the peer's system, its type names, bare ids of CHT's
+/// documents, and on the drop-in route bare short codes. Elsewhere bare digits may be anybody's number.
+pub(super) fn cht_aware(given: &str, value: &str, kind: Option<&str>, door: Door) -> Identifier {
+    let said = given == system::PEER_CHT
         || matches!(kind, Some("CHT Document ID" | "CHT Patient ID" | "CHT Record ID"));
     let is_code = (4..=13).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
-    if from_cht && is_document_id(value) {
+    if (said || given.is_empty()) && is_document_id(value) {
         Identifier::new(system::CHT_UUID, value)
-    } else if from_cht && is_code {
+    } else if is_code && (said || (given.is_empty() && door == Door::DropIn)) {
         Identifier::new(system::CHT_SHORTCODE, value)
     } else {
         Identifier::new(given, value)
@@ -220,6 +232,12 @@ mod tests {
                 json!({"identifier": {"system": "cht", "value": "83288"}}),
                 Identifier::new(system::CHT_SHORTCODE, "83288"),
             ),
+            (
+                json!({"identifier": {"type": {"text": "CHT Patient ID"}, "value": "83288"}}),
+                Identifier::new(system::CHT_SHORTCODE, "83288"),
+            ),
+            (json!({"identifier": {"value": "83288"}}), Identifier::new("", "83288")),
+            (json!({"reference": "Patient?identifier=83288"}), Identifier::new("", "83288")),
             (
                 json!({"identifier": {"system": system::CHT_UUID, "value": "x"}}),
                 Identifier::new(system::CHT_UUID, "x"),

@@ -4,7 +4,7 @@ use super::language::eval::{Made, Output, identifier_path};
 use super::language::spec::WriteSpec;
 use super::{Refusal, values::text};
 use crate::domain::fhir::{Entry, Write, identifiers};
-use crate::domain::follow_up::{Draft, Meaning, Outcome, Subject};
+use crate::domain::follow_up::{Draft, Meaning, Outcome, State, Subject};
 use crate::domain::identifier::Identifier;
 use crate::domain::record::RecordDraft;
 
@@ -28,8 +28,18 @@ pub(super) fn of_resources(mapping: &Compiled, output: Output) -> Result<Meaning
             answers: output.answers,
             forms: output.forms,
             outcome: output.outcome.unwrap_or_else(|| "done".into()),
+            state: state_of(output.state.as_deref())?,
         }),
         _ => Meaning::Resources(draft),
+    })
+}
+
+fn state_of(status: Option<&str>) -> Result<State, Refusal> {
+    let Some(status) = status else { return Ok(State::Completed) };
+    State::of_task(status).ok_or_else(|| Refusal {
+        path: "outcome.state".into(),
+        code: "code-invalid",
+        message: "expected a Task's status, such as completed or in-progress".into(),
     })
 }
 

@@ -23,7 +23,7 @@ pub use set::Set;
 pub use shape::{Profiles, TYPES, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles};
 
 use crate::config;
-use crate::domain::follow_up::{Draft, Meaning};
+use crate::domain::follow_up::Meaning;
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
 use arc_swap::ArcSwap;
@@ -35,6 +35,7 @@ use language::mistake::{Mistake, nearest};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
+use values::text;
 
 /// A journaled message, to be translated.
 pub struct Source<'a> {
@@ -180,12 +181,10 @@ impl Mappings {
             }
             Route::ChtPatient | Route::ChtPatientIds | Route::ChtEncounter => work.document(None),
             Route::DropIn(kind) if kind == "Encounter" => work.document(None),
-            Route::DropIn(kind) => one("drop-in", drop_in::resource(kind, source.body)?),
+            Route::DropIn(kind) => work.drop_in(kind),
             Route::ServiceRequest => work.request(),
             Route::Fhir(kind) if kind.is_empty() => work.bundle(),
-            Route::Fhir(kind) if kind == "Practitioner" => {
-                one("drop-in", drop_in::resource(kind, source.body)?)
-            }
+            Route::Fhir(kind) if kind == "Practitioner" => work.drop_in(kind),
             Route::Fhir(_) | Route::Poll(_) => {
                 let around = Around(Vec::new());
                 let url = own_url(source.body);
@@ -217,7 +216,7 @@ impl Mappings {
             let message = format!("there is no mapping {mapping}; {}", nearest(mapping, set.names()));
             return Err(Refusal { path: String::new(), code: "not-found", message });
         };
-        Ok(language::back::read(mapping, made, &self.settings.default_country, received))
+        Ok(language::back::read(mapping, made, codec::Around::of(&self.settings, received)))
     }
 
     /// The mappings that serve a message.
@@ -226,7 +225,7 @@ impl Mappings {
         let mut all = Vec::new();
         for documents in self.documents(source) {
             let inputs = proof::roots(&documents);
-            let claims = set.claims(inputs, &self.settings.default_country, source.received)?;
+            let claims = set.claims(inputs, codec::Around::of(&self.settings, source.received))?;
             all.extend(claims.iter().map(|mapping| mapping.name.clone()));
         }
         Ok(all)
@@ -314,15 +313,24 @@ impl<'a> Translation<'a> {
 
     /// `message` of a CHT push.
     fn push(&self) -> Value {
-        json!({"route": served(self.source.route), "kind": "push", "received": self.source.received})
+        let mut message =
+            json!({"route": served(self.source.route), "kind": "push", "received": self.source.received});
+        if let Some(kind) = kind_of(&self.source.body["doc"], &self.settings.person_types) {
+            message["document"] = kind.into();
+        }
+        message
     }
 
     /// `message` of a request.
     fn message_of(&self, request: &inbound::Request, door: Door) -> Value {
         let kind = if door == Door::DropIn { "interop-request" } else { "request" };
-        json!({"route": served(self.source.route), "kind": kind, "received": self.source.received,
-            "state": request.state.task_status(),
-            "identifier": {"system": request.identifier.system, "value": request.identifier.value}})
+        let mut message = json!({"route": served(self.source.route), "kind": kind,
+            "received": self.source.received, "state": request.state.task_status(),
+            "identifier": {"system": request.identifier.system, "value": request.identifier.value}});
+        if let Some(name) = &request.asked_by {
+            message["asked_by"] = json!(name);
+        }
+        message
     }
 
     /// `message` of news of a referral.
@@ -332,6 +340,10 @@ impl<'a> Translation<'a> {
             "identifier": {"system": news.referral.system, "value": news.referral.value}});
         if !news.said.is_empty() {
             message["said"] = news.said.join("\n").into();
+        }
+        message["admitted"] = news.admitted.into();
+        if let Some(seen) = news.seen(&self.settings.time_zone, self.source.received) {
+            message["seen"] = seen.into();
         }
         message
     }
@@ -365,7 +377,7 @@ impl<'a> Translation<'a> {
     /// The one mapping that serves a message. Two are a mistake in the configuration.
     fn claim(&self, inputs: Inputs) -> Result<Option<&'a Compiled>, Refusal> {
         let set: &'a Set = self.set;
-        let claims = set.claims(inputs, &self.settings.default_country, self.source.received)?;
+        let claims = set.claims(inputs, codec::Around::of(self.settings, self.source.received))?;
         match claims.as_slice() {
             [] => Ok(None),
             [one] => Ok(Some(one)),
@@ -381,8 +393,7 @@ impl<'a> Translation<'a> {
     }
 
     fn apply<'m>(&mut self, mapping: &'m Compiled, inputs: Inputs) -> Result<Output<'m>, Refusal> {
-        let around =
-            codec::Around { default_country: &self.settings.default_country, received: self.source.received };
+        let around = codec::Around::of(self.settings, self.source.received);
         let mut output = eval::apply(mapping, inputs, around, self.trace.is_some())
             .map_err(|failure| refusal_of(*failure))?;
         if let Some(trace) = &mut self.trace {
@@ -433,6 +444,21 @@ impl<'a> Translation<'a> {
         let record = meaning::record(mapping, output)
             .ok_or_else(|| refused(format!("the mapping {} makes no record", mapping.name)))?;
         Ok((mapping.name.clone(), record))
+    }
+
+    /// A resource as a configuration of the TypeScript mediator builds it, made valid.
+    fn drop_in(&self, kind: &str) -> Result<Translated, Refusal> {
+        let draft = drop_in::resource(kind, self.source.body, &self.settings.time_zone)?;
+        for entry in &draft.entries {
+            if let Some(issue) =
+                self.set.conformance.definitions.validate(&entry.resource, None).into_iter().next()
+            {
+                return Err(Refusal { path: issue.expression, code: issue.code, message: issue.message });
+            }
+            gate(&entry.resource)?;
+        }
+        let part = Part { entry: None, meaning: Meaning::Resources(draft) };
+        Ok(Translated { mapping: "drop-in".into(), parts: vec![part], versions: Vec::new() })
     }
 
     /// `/service-request` of the TypeScript mediator.
@@ -546,12 +572,6 @@ fn where_it_stands(entry: &Value) -> Option<&str> {
     }
 }
 
-fn one(mapping: &str, draft: Draft) -> Result<Translated, Refusal> {
-    draft.entries.iter().try_for_each(|entry| gate(&entry.resource))?;
-    let part = Part { entry: None, meaning: Meaning::Resources(draft) };
-    Ok(Translated { mapping: mapping.into(), parts: vec![part], versions: Vec::new() })
-}
-
 fn ignored(why: &str) -> Result<Translated, Refusal> {
     let part = Part { entry: None, meaning: Meaning::Ignored(why.into()) };
     Ok(Translated { mapping: String::new(), parts: vec![part], versions: Vec::new() })
@@ -565,11 +585,35 @@ fn served(route: &Route) -> String {
     }
 }
 
+/// What a document of CHT is: `person`, `place` or `report`. In hierarchies of their own people and places
+/// are both of the type `contact`, and only the deployment knows which types are people.
+fn kind_of(doc: &Value, person_types: &[String]) -> Option<&'static str> {
+    let is_person = |kind: &str| person_types.iter().any(|known| known == kind);
+    let has = |key: &str| text(&doc[key]).is_some();
+    Some(match (text(&doc["type"])?, text(&doc["contact_type"])) {
+        ("data_record", _) => "report",
+        ("person", _) => "person",
+        ("clinic" | "health_center" | "district_hospital", _) => "place",
+        ("contact", Some(kind)) if is_person(kind) => "person",
+        ("contact", _) if ["patient_id", "sex", "date_of_birth"].into_iter().any(has) => "person",
+        ("contact", Some(_)) => "place",
+        (kind, _) if is_person(kind) => "person",
+        _ => return None,
+    })
+}
+
 /// Why no mapping claims a document.
 fn unclaimed(doc: &Value) -> &'static str {
     match doc {
         Value::Object(fields) if fields.get("type") == Some(&json!("data_record")) => {
-            "no mapping claims it: a record that another system put into CHT, or a form without a mapping"
+            match doc["errors"].as_array().is_some_and(|errors| !errors.is_empty()) {
+                true => {
+                    "no mapping claims it: CHT saved it with errors, so that nobody knows whom it is about"
+                }
+                false => {
+                    "no mapping claims it: a record that another system put into CHT, or about no patient"
+                }
+            }
         }
         Value::Object(_) => "no mapping claims a document of this type",
         _ => "no mapping claims it: there is no document in `doc`",

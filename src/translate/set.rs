@@ -129,12 +129,11 @@ impl Set {
     }
 
     /// Every mapping that serves a message; fallbacks only where there is no other.
-    pub fn claims(&self, inputs: Inputs, country: &str, received: i64) -> Result<Vec<&Compiled>, Refusal> {
+    pub fn claims(&self, inputs: Inputs, around: Around) -> Result<Vec<&Compiled>, Refusal> {
         let mut found: Vec<&Compiled> = Vec::new();
         for fallback in [false, true] {
             for mapping in self.mappings.values().filter(|mapping| mapping.fallback == fallback) {
                 let Some(when) = &mapping.when else { continue };
-                let around = Around { default_country: country, received };
                 if holds(when, inputs, around).map_err(|failure| refusal_of(*failure))? {
                     found.push(mapping);
                 }

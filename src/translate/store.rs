@@ -17,7 +17,7 @@ pub(super) fn store(resource: &Value, url: Option<&str>, around: &Around) -> Dra
     let target = identifier_of(&stored);
     let subject = match kind {
         "Patient" => Some(Subject {
-            identifiers: patient_identifiers(&stored)
+            identifiers: patient_identifiers(&stored, Door::Fhir)
                 .into_iter()
                 .map(of_its_sender)
                 .chain(own_id(resource, url))
@@ -126,7 +126,7 @@ fn name_our_way(resource: &mut Value, is_patient: bool) {
         let Some(value) = text(&identifier["value"]).map(String::from) else { continue };
         let given = text(&identifier["system"]).unwrap_or_default();
         if is_patient {
-            let ours = cht_aware(given, &value, text(&identifier["type"]["text"]));
+            let ours = cht_aware(given, &value, text(&identifier["type"]["text"]), Door::Fhir);
             if !ours.system.is_empty() {
                 identifier["system"] = json!(ours.system);
             }
@@ -170,6 +170,17 @@ mod tests {
         assert!(draft.entries[0].target == Target::Identifier(Identifier::new("urn:nupi", "N1")));
         assert!(
             draft.entries[0].resource.get("id").is_none() && draft.entries[0].resource.get("meta").is_none()
+        );
+    }
+
+    #[test]
+    fn a_number_without_a_system_is_no_short_code_of_cht() {
+        let patient = json!({"resourceType": "Patient", "identifier": [{"value": "83288"}]});
+        let draft = store(&patient, None, &Around(Vec::new()));
+        assert_eq!(draft.entries[0].resource["identifier"][0]["system"], system::REQUEST);
+        assert_eq!(
+            draft.subject.map(|s| s.identifiers),
+            Some(vec![Identifier::new(system::REQUEST, "83288")])
         );
     }
 

@@ -9,18 +9,78 @@ pub(super) fn text(value: &Value) -> Option<&str> {
     value.as_str().map(str::trim).filter(|text| !text.is_empty())
 }
 
-/// A calendar date of any way that CHT writes one: `2026-10-17`, `2026-10-23T00:00:00.000-00:00`,
-/// milliseconds since 1970, and nothing for `""` and for what is no date (`NaN-NaN-01`).
-pub(super) fn date(value: &Value) -> Option<Date> {
+/// A calendar date of any way that CHT and FHIR write one: `2026-10-17`, `2026-10-23T00:00:00.000-00:00`,
+/// an instant or milliseconds since 1970 by their day in `zone`; nothing for `""` and for what is no date
+/// (`NaN-NaN-01`).
+pub(super) fn date(value: &Value, zone: &TimeZone) -> Option<Date> {
     match value {
-        Value::Number(millis) => day(millis.as_i64()?),
-        _ => text(value)?.get(..10)?.parse().ok(),
+        Value::Number(millis) => day(millis.as_i64()?, zone),
+        _ => date_of(text(value)?, zone),
     }
 }
 
-/// The day of an instant, in UTC.
-pub(super) fn day(millis: i64) -> Option<Date> {
-    Some(TimeZone::UTC.to_datetime(Timestamp::from_millisecond(millis).ok()?).date())
+fn date_of(written: &str, zone: &TimeZone) -> Option<Date> {
+    let Some((date, time)) = written.split_once(['T', ' ']) else {
+        return (written.len() == 10).then(|| written.parse().ok()).flatten();
+    };
+    // What CHT's forms compute of a date, and a time of no zone: the date as it stands.
+    if is_midnight_of_nowhere(time) || time.parse::<jiff::civil::Time>().is_ok() {
+        return date_of(date, zone);
+    }
+    Some(zone.to_datetime(written.parse().ok()?).date())
+}
+
+/// `00:00:00.000-00:00`: the form knows a date, and no time or zone.
+fn is_midnight_of_nowhere(time: &str) -> bool {
+    time.strip_suffix("-00:00").is_some_and(|time| time.bytes().all(|b| matches!(b, b'0' | b':' | b'.')))
+}
+
+/// A FHIR date as far as it is known: `2026`, `2026-10` or `2026-10-17`.
+pub(super) fn known_date(value: &Value, zone: &TimeZone) -> Option<String> {
+    let partial = text(value).filter(|text| first_day(text).is_some() && text.len() < 10);
+    partial.map(String::from).or_else(|| Some(date(value, zone)?.to_string()))
+}
+
+/// The first day of a year, a month or a day.
+pub(super) fn first_day(written: &str) -> Option<Date> {
+    let digits = |text: &str| {
+        text.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() })
+    };
+    match written.len() {
+        4 if digits(written) => format!("{written}-01-01").parse().ok(),
+        7 if digits(written) => format!("{written}-01").parse().ok(),
+        10 => written.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The last day of a year, a month or a day.
+pub(super) fn last_day(written: &str) -> Option<Date> {
+    let first = first_day(written)?;
+    Some(match written.len() {
+        4 => first.last_of_year(),
+        7 => first.last_of_month(),
+        _ => first,
+    })
+}
+
+/// A FHIR dateTime: a date as far as it is known, or an instant in UTC.
+pub(super) fn date_time(value: &Value, zone: &TimeZone) -> Option<String> {
+    if let Value::Number(millis) = value {
+        return instant(millis.as_i64()?);
+    }
+    let written = text(value)?;
+    match written.split_once('T') {
+        Some((_, time)) if !is_midnight_of_nowhere(time) => {
+            Some(written.parse::<Timestamp>().ok()?.to_string())
+        }
+        _ => known_date(value, zone),
+    }
+}
+
+/// The day of an instant.
+pub(super) fn day(millis: i64, zone: &TimeZone) -> Option<Date> {
+    Some(zone.to_datetime(Timestamp::from_millisecond(millis).ok()?).date())
 }
 
 /// Milliseconds as an instant, in UTC.
@@ -80,6 +140,27 @@ pub(super) fn phone(raw: &str, country: &str) -> String {
     }
 }
 
+/// Numbers of a text such as `-0.52 35.27 1650 5`, or the members of an object, as latitude, longitude and
+/// altitude: how CHT's forms and its app write where somebody is.
+pub(super) fn position(value: &Value) -> Option<Value> {
+    let number = |value: &Value| match value {
+        Value::Number(_) => Some(value.clone()),
+        _ => Some(Value::Number(text(value)?.parse().ok()?)),
+    };
+    let [latitude, longitude, altitude] = match value {
+        Value::Object(_) => ["latitude", "longitude", "altitude"].map(|key| number(&value[key])),
+        _ => {
+            let mut parts = text(value)?.split_whitespace().map(|part| number(&json!(part)));
+            [parts.next()?, parts.next()?, parts.next().flatten()]
+        }
+    };
+    let mut position = json!({"longitude": longitude?, "latitude": latitude?});
+    if let Some(altitude) = altitude {
+        position["altitude"] = altitude;
+    }
+    Some(position)
+}
+
 /// Without nulls, empty texts, and what is empty because of that. FHIR has no empty elements.
 pub(super) fn pruned(value: &Value) -> Option<Value> {
     match value {
@@ -127,9 +208,58 @@ mod tests {
             (json!("NaN-NaN-01"), None),
             (json!("2026-02-30"), None),
             (json!("é234567890"), None),
+            (json!("2026-10-17garbage"), None),
+            (json!("2026-10"), None),
             (json!(null), None),
         ] {
-            assert_eq!(date(&written).map(|d| d.to_string()).as_deref(), expected, "{written}");
+            assert_eq!(
+                date(&written, &TimeZone::UTC).map(|d| d.to_string()).as_deref(),
+                expected,
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_instant_has_its_day_where_it_was_written() {
+        let nairobi = TimeZone::get("Africa/Nairobi").expect("a zone");
+        for (written, expected) in [
+            (json!("2001-11-22T21:00:00.000Z"), "2001-11-23"),
+            (json!(1006462800000_i64), "2001-11-23"),
+            (json!("2026-11-17T00:00:00.000-00:00"), "2026-11-17"),
+            (json!("2026-11-17"), "2026-11-17"),
+            (json!("2026-11-17T23:30:00"), "2026-11-17"),
+        ] {
+            assert_eq!(
+                date(&written, &nairobi).map(|d| d.to_string()).as_deref(),
+                Some(expected),
+                "{written}"
+            );
+        }
+        assert_eq!(
+            date_time(&json!("2026-11-17T00:00:00.000-00:00"), &nairobi).as_deref(),
+            Some("2026-11-17")
+        );
+        assert_eq!(
+            date_time(&json!("2026-11-17T00:00:00Z"), &nairobi).as_deref(),
+            Some("2026-11-17T00:00:00Z")
+        );
+    }
+
+    #[test]
+    fn a_date_may_be_known_in_part() {
+        for (written, first, last) in [
+            ("1992", Some("1992-01-01"), Some("1992-12-31")),
+            ("2024-02", Some("2024-02-01"), Some("2024-02-29")),
+            ("2026-10-17", Some("2026-10-17"), Some("2026-10-17")),
+            ("2026-13", None, None),
+            ("2026-1", None, None),
+            ("20260101", None, None),
+        ] {
+            assert_eq!(first_day(written).map(|d| d.to_string()).as_deref(), first, "{written}");
+            assert_eq!(last_day(written).map(|d| d.to_string()).as_deref(), last, "{written}");
+            let known = known_date(&json!(written), &TimeZone::UTC);
+            assert_eq!(known.as_deref(), first.map(|_| written), "{written}");
         }
     }
 

@@ -339,3 +339,31 @@ async fn the_same_words_without_a_name_are_one_request_while_it_is_open() {
     world.settled().await;
     assert_eq!((asked(&world), world.fhir.resources("ServiceRequest").len()), (1, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_attempt_leaves_the_request_open() {
+    let world = World::new().await;
+    world.know_patient();
+    assert_eq!(world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await.0, 201);
+    let again = json!({"outcome": "not_found", "next_attempt_date": "2026-12-01"});
+    visit(&world, "ltfu_follow_up", again).await;
+    world.settled().await;
+    assert_eq!(world.fhir.resources("ServiceRequest")[0]["status"], "on-hold");
+    visit(&world, "ltfu_follow_up", json!({"outcome": "found"})).await;
+    world.settled().await;
+    assert_eq!(world.fhir.resources("ServiceRequest")[0]["status"], "completed");
+    let said: Vec<Value> = world
+        .fhir
+        .resources("Observation")
+        .into_iter()
+        .filter(|o| {
+            o["code"]["coding"][0]["system"].as_str().is_some_and(|s| s.ends_with("/follow-up-question"))
+        })
+        .map(|o| o["valueCodeableConcept"]["coding"][0]["code"].clone())
+        .filter(|code| !code.is_null())
+        .collect();
+    assert!(
+        said.len() == 2 && said.contains(&json!("not_found")) && said.contains(&json!("found")),
+        "{said:?}"
+    );
+}

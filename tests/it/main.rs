@@ -1,4 +1,5 @@
 //! The whole house, with stand-ins for the neighbours.
+mod chaos;
 mod door;
 mod faults;
 mod follow_up;

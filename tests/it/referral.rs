@@ -37,7 +37,7 @@ async fn it_arrives_with_everything_the_chw_wrote() {
         .resources("Observation")
         .into_iter()
         .find(|o| o["code"]["coding"][0]["code"] == "g_malaria.malaria_temp");
-    assert_eq!(temperature.expect("an answer")["valueString"], "39.2");
+    assert_eq!(temperature.expect("an answer")["valueQuantity"]["value"], json!(39.2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +80,7 @@ async fn an_edited_report_does_not_take_the_task_back() {
         .resources("Observation")
         .into_iter()
         .find(|o| o["code"]["coding"][0]["code"] == "g_malaria.malaria_temp");
-    assert_eq!(temperature.expect("an answer")["valueString"], "38.9");
+    assert_eq!(temperature.expect("an answer")["valueQuantity"]["value"], json!(38.9));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -155,6 +155,7 @@ async fn the_whole_house_with_a_real_hapi() {
     news_by_a_real_subscription(&hapi).await;
     many_at_once_by_one_worker(&hapi).await;
     every_recorded_push(&hapi).await;
+    killed_in_the_middle(&hapi).await;
     assert_eq!(hapi.doubled().await, Vec::<String>::new());
 }
 
@@ -306,6 +307,12 @@ async fn every_recorded_push(hapi: &Hapi) {
         .map(|f| f.expect("a file").path().file_stem().expect("a name").to_string_lossy().into_owned())
         .collect();
     names.sort();
+    // Patients from elsewhere, whose short codes CHT tells.
+    for value in ["MRN-100025", "MRN-100026", "NP/2026/39"] {
+        let patient =
+            json!({"resourceType": "Patient", "identifier": [{"system": "urn:emr:mrn", "value": value}]});
+        assert_eq!(world.post("/fhir/Patient", &patient).await.0, 201);
+    }
     for name in &names {
         let push = fixture(name);
         let path = push["path"].as_str().expect("a path");
@@ -317,4 +324,115 @@ async fn every_recorded_push(hapi: &Hapi) {
     let bad: Vec<_> =
         rows.iter().filter(|row| !matches!(row.status.as_str(), "delivered" | "ignored")).collect();
     assert!(bad.is_empty(), "{}", json!(bad));
+}
+
+/// The program itself, killed with -9 again and again while both loops run.
+async fn killed_in_the_middle(hapi: &Hapi) {
+    let port = free_port();
+    let options = cht::Options {
+        outbound_url: Some(format!("http://127.0.0.1:{port}/cht/push")),
+        index_delay: Duration::from_millis(200),
+        ..Default::default()
+    };
+    let cht = cht::start(crate::world::any(), options.clone()).await.expect("a CHT");
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_cht-fhir-mediator"))
+            .arg("serve")
+            .env("MEDIATOR__SERVER__LISTEN", format!("127.0.0.1:{port}"))
+            .env("MEDIATOR__JOURNAL__URL", format!("sqlite:{}", folder.path().join("journal.db").display()))
+            .env("MEDIATOR__CHT__URL", cht.url())
+            .env("MEDIATOR__CHT__USERNAME", &options.username)
+            .env("MEDIATOR__CHT__PASSWORD", &options.password)
+            .env("MEDIATOR__FHIR__URL", &hapi.url)
+            .env("MEDIATOR__FHIR__POLL_SECONDS", "1")
+            .env("MEDIATOR__CHT__INDEX_LAG_MS", "300")
+            .env("MEDIATOR__DELIVERY__FIRST_RETRY_MS", "50")
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a mediator")
+    };
+    let running = std::sync::Arc::new(std::sync::Mutex::new(start()));
+    let (stop, stopped) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), running.clone());
+    let told = stop.clone();
+    let kills = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    // Kills at uneven moments, and starts again.
+    let counted = kills.clone();
+    let killer = async {
+        for moment in [700_u64, 310, 1230, 90, 870, 450, 1610, 230].iter().cycle() {
+            tokio::time::sleep(Duration::from_millis(*moment)).await;
+            if told.load(std::sync::atomic::Ordering::Relaxed) {
+                return;
+            }
+            let mut child = stopped.lock().expect("a child");
+            child.kill().expect("killed");
+            child.wait().expect("gone");
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            *child = start();
+        }
+    };
+    let http =
+        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("a client");
+    let send = async |path: &str, body: &Value| {
+        for _ in 0..300 {
+            let sent = http.post(format!("http://127.0.0.1:{port}{path}")).json(body).send().await;
+            match sent {
+                Ok(answer) if answer.status().is_success() => return,
+                Ok(answer) => {
+                    panic!("{path}: {} {}", answer.status(), answer.text().await.unwrap_or_default())
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        panic!("{path} was never accepted");
+    };
+    let people: Vec<String> = (0..6).map(|n| format!("b54a8e4f-c505-4ed9-a6f2-eb7b0000000{n}")).collect();
+    let play = async {
+        for (n, uuid) in people.iter().enumerate() {
+            cht.add_person(json!({"_id": uuid, "type": "person", "name": "Test Person", "patient_id": format!("7770{n}")}));
+            let mut referral = fixture("full-report-20")["body"].clone();
+            referral["doc"]["_id"] = json!(format!("c54a8e4f-c505-4ed9-a6f2-eb7b0000000{n}"));
+            referral["doc"]["patient"] = json!({"_id": uuid, "type": "person", "name": "Test Person", "patient_id": format!("7770{n}")});
+            referral["doc"]["fields"]["patient_id"] = json!(uuid);
+            referral["doc"]["fields"]["inputs"]["contact"]["_id"] = json!(uuid);
+            send("/cht/push", &referral).await;
+            let mut request = ltfu(&format!("SR-KILLED-{n}"));
+            request["subject"]["identifier"]["value"] = json!(uuid);
+            send("/fhir/ServiceRequest", &request).await;
+        }
+        let found = |n: usize| {
+            let wanted = format!("SR-KILLED-{n}");
+            cht.reports().into_iter().find(|report| report["fields"]["external_id"] == wanted.as_str())
+        };
+        for n in 0..people.len() {
+            let record = until("the record", || async { found(n) }).await;
+            let id = record["_id"].as_str().expect("an id");
+            let report = cht.complete_follow_up(id, "ltfu_follow_up", json!({"outcome": "found"}));
+            send("/cht/push", &json!({"doc": report.expect("a report")})).await;
+        }
+        for n in 0..people.len() {
+            let token = format!("urn:emr:requests|SR-KILLED-{n}");
+            until("the outcome", || async {
+                let page =
+                    hapi.get(&format!("ServiceRequest?identifier={}", token.replace('|', "%7C"))).await;
+                (page["entry"][0]["resource"]["status"] == "completed").then_some(())
+            })
+            .await;
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    tokio::join!(killer, play);
+    let _ = running.lock().expect("a child").kill();
+    assert!(kills.load(std::sync::atomic::Ordering::Relaxed) >= 3);
+    for (n, uuid) in people.iter().enumerate() {
+        hapi.by_identifier("Patient", &format!("urn:cht:uuid|{uuid}")).await;
+        hapi.by_identifier("ServiceRequest", &format!("urn:emr:requests|SR-KILLED-{n}")).await;
+        let referral = format!("urn:cht:report|c54a8e4f-c505-4ed9-a6f2-eb7b0000000{n}");
+        for kind in ["ServiceRequest", "Task", "Encounter"] {
+            hapi.by_identifier(kind, &referral).await;
+        }
+        let wanted = format!("SR-KILLED-{n}");
+        let asked = cht.reports().iter().filter(|r| r["fields"]["external_id"] == wanted.as_str()).count();
+        assert_eq!(asked, 1, "one task for the CHW");
+    }
 }

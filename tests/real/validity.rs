@@ -69,6 +69,8 @@ fn is_explained(warning: &str) -> bool {
         "from the value set 'Participant type'",
         // The types of a deployment's own hierarchy have no standard code.
         "None of the codings provided are in the value set 'V3 Value SetServiceDeliveryLocationRoleType'",
+        // A fragment of codes is no list to be sure of.
+        "None of the codings provided are in the value set 'Types of places in CHT'",
         // The CHW stands in the Encounter that each Observation belongs to.
         "all observations should have a performer",
     ];

@@ -161,6 +161,10 @@ fn what_is_wrong_is_said_with_its_line_its_key_and_what_was_expected() {
             "m.toml:2: translate.default_country: expected the two letters of a country, such as KE",
         ),
         (
+            "[translate]\ntime_zone = \"Nairobi\"",
+            "m.toml:2: translate.time_zone: `Nairobi` is no time zone; expected one such as Africa/Nairobi",
+        ),
+        (
             "[callbacks]\nallow = [\"http://x/\"]",
             "m.toml:2: callbacks.allow: `http://x/` is no host; expected emr.example.org or *.example.org",
         ),

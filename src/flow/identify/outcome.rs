@@ -17,7 +17,8 @@ impl Draughtsman<'_> {
         let mut homes: Vec<(String, Entry)> = Vec::new();
         let patient = entries.iter().find(|e| e.resource_type() == "Patient").map(|e| e.full_url.clone());
         for follow_up in &answered {
-            let request = completed(follow_up, &outcome.outcome, &outcome.encounter, patient.as_deref());
+            let said = (outcome.outcome.as_str(), outcome.state);
+            let request = with_outcome(follow_up, said, &outcome.encounter, patient.as_deref());
             based_on(&mut entries, &outcome.encounter, follow_up, &request);
             match &follow_up.home {
                 Some(home) => homes.push((home.clone(), request)),
@@ -34,7 +35,7 @@ impl Draughtsman<'_> {
         };
         let told = format!("{} {}", self.transaction.head.id, outcome.outcome);
         for mut follow_up in answered {
-            follow_up.state = State::Completed;
+            follow_up.state = outcome.state;
             follow_up.told.push(told.clone());
             self.facts.follow_ups.push(follow_up);
         }
@@ -105,15 +106,15 @@ impl Draughtsman<'_> {
 }
 
 /// The request with its outcome.
-pub(super) fn completed(
+pub(super) fn with_outcome(
     follow_up: &FollowUp,
-    outcome: &str,
+    (outcome, state): (&str, State),
     encounter: &str,
     patient: Option<&str>,
 ) -> Entry {
     let kind = follow_up.resource["resourceType"].as_str().unwrap_or_default();
     let mut resource = follow_up.resource.clone();
-    resource["status"] = json!("completed");
+    resource["status"] = json!(if kind == "Task" { state.task_status() } else { state.request_status() });
     if kind == "Task" {
         let output = json!({"type": {"text": "outcome"}, "valueString": outcome});
         let visit = json!({"type": {"text": "visit"}, "valueReference": {"reference": encounter}});

@@ -4,7 +4,7 @@ mod entries;
 
 use super::client::{Answer, client, send};
 use crate::config;
-use crate::domain::fhir::{Entry, Target, query_value};
+use crate::domain::fhir::{Entry, Target, Write, query_value};
 use crate::domain::identifier::Identifier;
 use crate::flow::ports::{Failure, FailureKind, FhirServer, Page, ServerIds};
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use reqwest::{Method, RequestBuilder, header};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FHIR_JSON: &str = "application/fhir+json";
 /// Pages of one search that are read.
@@ -27,6 +27,9 @@ pub struct FhirApi {
     transactions: bool,
     success_status: Vec<u16>,
     success_body: BTreeMap<String, Value>,
+    /// Resources that are only made where there are none, and are there: a CHW's Practitioner comes with each
+    /// of their reports, and must not make them wait for each other.
+    there: Mutex<HashMap<String, (String, Instant)>>,
     /// Two messages that bring the same resource at once would create it twice: servers check and
     /// create in two steps.
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -50,6 +53,7 @@ impl FhirApi {
             transactions: settings.transactions,
             success_status: settings.success_status.clone(),
             success_body,
+            there: Mutex::default(),
             locks: Mutex::default(),
         })
     }
@@ -259,27 +263,34 @@ impl FhirApi {
         ))
     }
 
-    fn lock_of(&self, key: String) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        if locks.len() > 10_000 {
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+    /// The reference of what was there a while ago, if it is only to be there.
+    fn is_there(&self, entry: &Entry) -> Option<String> {
+        let key = there_key(entry)?;
+        let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        there.get(&key).filter(|(_, at)| at.elapsed() < THERE).map(|(reference, _)| reference.clone())
+    }
+
+    fn note_there(&self, entries: &[Entry], ids: &ServerIds) {
+        let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        if there.len() > 10_000 {
+            there.clear();
         }
-        locks.entry(key).or_default().clone()
+        for entry in entries {
+            if let (Some(key), Some(reference)) = (there_key(entry), ids.get(&entry.full_url)) {
+                there.insert(key, (reference.clone(), Instant::now()));
+            }
+        }
     }
-}
 
-/// Somebody else changed the resource between our look and our write: look again.
-fn conflict_is_transient(failure: Failure, answer: &Answer) -> Failure {
-    let raced = answer.status.as_u16() == 412 && !answer.words().to_lowercase().contains("multiple");
-    match raced {
-        true => Failure { kind: FailureKind::Transient(None), ..failure },
-        false => failure,
+    fn forget_there(&self, entries: &[Entry]) {
+        let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter_map(there_key).for_each(|key| drop(there.remove(&key)));
     }
-}
 
-#[async_trait]
-impl FhirServer for FhirApi {
-    async fn write(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
+    async fn write_locked(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
+        if entries.is_empty() {
+            return Ok(ServerIds::new());
+        }
         let mut keys: Vec<String> = entries
             .iter()
             .map(|entry| match &entry.target {
@@ -298,6 +309,65 @@ impl FhirServer for FhirApi {
         match self.transactions {
             true => self.write_together(entries).await,
             false => self.write_singly(entries).await,
+        }
+    }
+
+    fn lock_of(&self, key: String) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if locks.len() > 10_000 {
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        }
+        locks.entry(key).or_default().clone()
+    }
+}
+
+/// How long what was there counts as being there.
+const THERE: Duration = Duration::from_secs(600);
+
+fn there_key(entry: &Entry) -> Option<String> {
+    match (&entry.write, &entry.target) {
+        (Write::CreateIfMissing, Target::Identifier(identifier)) => {
+            Some(format!("{} {}", entry.resource_type(), identifier.token()))
+        }
+        _ => None,
+    }
+}
+
+/// Somebody else changed the resource between our look and our write: look again.
+fn conflict_is_transient(failure: Failure, answer: &Answer) -> Failure {
+    let raced = answer.status.as_u16() == 412 && !answer.words().to_lowercase().contains("multiple");
+    match raced {
+        true => Failure { kind: FailureKind::Transient(None), ..failure },
+        false => failure,
+    }
+}
+
+#[async_trait]
+impl FhirServer for FhirApi {
+    async fn write(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
+        let mut known = ServerIds::new();
+        let mut wanted = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match self.is_there(entry) {
+                Some(reference) => drop(known.insert(entry.full_url.clone(), reference)),
+                None => wanted.push(entry.clone()),
+            }
+        }
+        for entry in &mut wanted {
+            entry.resource = entries::with_references(entry.resource.take(), &known);
+        }
+        match self.write_locked(&wanted).await {
+            Ok(ids) => {
+                self.note_there(&wanted, &ids);
+                known.extend(ids);
+                Ok(known)
+            }
+            // One of them may have been deleted: the next try looks.
+            Err(failure) if failure.kind == FailureKind::Permanent && !known.is_empty() => {
+                self.forget_there(entries);
+                Err(Failure { kind: FailureKind::Transient(None), ..failure })
+            }
+            Err(failure) => Err(failure),
         }
     }
 

@@ -13,8 +13,8 @@ const TELLING: &[&str] = &["resourceType", "system", "url"];
 const DEEPEST: usize = 32;
 
 /// The documents of the source as far as they can be known, by root: `{"doc": {...}}`.
-pub fn read(mapping: &Compiled, made: &Value, country: &str, received: i64) -> Map<String, Value> {
-    let mut reader = Reader { roots: vec![Value::Null; ROOTS.len()], items: Vec::new(), country, received };
+pub fn read(mapping: &Compiled, made: &Value, around: Around) -> Map<String, Value> {
+    let mut reader = Reader { roots: vec![Value::Null; ROOTS.len()], items: Vec::new(), around };
     if let Some(record) = &mapping.record {
         reader.tree(&record.fields, &made["fields"]);
     }
@@ -62,8 +62,7 @@ struct Reader<'c> {
     roots: Vec<Value>,
     /// The items around, outermost first.
     items: Vec<Value>,
-    country: &'c str,
-    received: i64,
+    around: Around<'c>,
 }
 
 impl Reader<'_> {
@@ -182,8 +181,7 @@ impl Reader<'_> {
         match &rule.back {
             Back::Never => return false,
             Back::To(places) => {
-                let around = Around { default_country: self.country, received: self.received };
-                let run = Run::new(Inputs::default().with("value", value), around, false);
+                let run = Run::new(Inputs::default().with("value", value), self.around, false);
                 let made: Vec<(&Place, Value)> = places
                     .iter()
                     .filter_map(|(place, tree)| Some((place, run.value(tree).ok().flatten()?)))
@@ -205,6 +203,7 @@ impl Reader<'_> {
             Source::If { then, otherwise } => {
                 // The first side that can be read; a condition that says `path: value` is written too.
                 if let Some(then) = then
+                    && fits(then, value)
                     && self.could(then, value)
                 {
                     self.tree(then, value);
@@ -252,8 +251,7 @@ impl Reader<'_> {
         Self {
             roots: vec![Value::Null; ROOTS.len()],
             items: vec![Value::Null; self.items.len()],
-            country: self.country,
-            received: self.received,
+            around: self.around,
         }
     }
 

@@ -1,7 +1,9 @@
 //! How one value is written on either side: `as:` in a mapping.
 use super::super::values::{day, humanised, instant, text};
+use crate::config;
 use crate::domain::identifier::system;
 use crate::translate::values;
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 #[serde(rename_all = "snake_case")]
 pub enum Codec {
     /// Any way in which CHT writes a date (`2026-10-17`, `2026-10-17T00:00:00.000-00:00`, milliseconds)
-    /// <-> FHIR date.
+    /// <-> FHIR date, as far as it is known: `2026-10`.
     Date,
     /// A date or an instant as text <-> FHIR dateTime, in UTC.
     DateTime,
@@ -19,6 +21,8 @@ pub enum Codec {
     EpochMs,
     /// A date -> its year: for a birth date that was estimated.
     Year,
+    /// The same, known to the month.
+    Month,
     /// A phone number <-> E.164, by the default country; what is no possible number stays as written.
     Phone,
     /// A person's name <-> HumanName: `text` as written; the last word is the family name.
@@ -47,6 +51,8 @@ pub enum Codec {
     DaysLate,
     /// A birth date -> whole years until the message came.
     AgeYears,
+    /// `latitude longitude [altitude]` as text, or an object with them <-> Location.position.
+    Position,
     /// Objects and lists as they are.
     Copy,
     /// An id of CHT -> the system that it is of: `urn:cht:uuid` or `urn:cht:shortcode`.
@@ -58,10 +64,20 @@ pub enum Codec {
 }
 
 /// What a codec may know besides the value.
+#[derive(Clone, Copy)]
 pub struct Around<'a> {
     pub default_country: &'a str,
+    /// Where an instant has its date.
+    pub time_zone: &'a TimeZone,
     /// Milliseconds since 1970 at which the message came.
     pub received: i64,
+}
+
+impl<'a> Around<'a> {
+    pub fn of(settings: &'a config::Translate, received: i64) -> Self {
+        let config::Translate { default_country, time_zone, .. } = settings;
+        Self { default_country, time_zone, received }
+    }
 }
 
 /// What the names of the codecs are, for errors.
@@ -70,6 +86,7 @@ pub const NAMES: &[&str] = &[
     "date_time",
     "epoch_ms",
     "year",
+    "month",
     "phone",
     "name",
     "name_family_first",
@@ -84,6 +101,7 @@ pub const NAMES: &[&str] = &[
     "words",
     "days_late",
     "age_years",
+    "position",
     "copy",
     "reference_id",
     "cht_system",
@@ -105,6 +123,13 @@ impl Codec {
                 let words: Vec<&str> = items.iter().filter_map(text).collect();
                 (!words.is_empty()).then(|| json!(words.join(" ")))
             }
+            Self::Position => match value {
+                Value::Null => None,
+                Value::String(written) if written.trim().is_empty() => None,
+                // CHT's app could not find out where it is: a code and a message.
+                Value::Object(fields) if !fields.contains_key("latitude") => None,
+                _ => Some(values::position(value).ok_or("expected latitude and longitude")?),
+            },
             // An object or list as its JSON: to derive an id of it.
             Self::Text if value.is_object() || value.is_array() => Some(json!(value.to_string())),
             _ => match plain(value)? {
@@ -118,21 +143,25 @@ impl Codec {
         const DATE: &str = "expected a date of the calendar, such as 2026-10-17";
         let written = || text(value).ok_or("expected a text");
         Ok(Some(match self {
-            Self::Date => match values::date(value) {
-                Some(date) => json!(date.to_string()),
+            Self::Date => match values::known_date(value, around.time_zone) {
+                Some(date) => json!(date),
                 None if is_no_date_of_cht(value) => return Ok(None),
                 None => return Err(DATE),
             },
             Self::DateTime => {
-                json!(date_time(value).ok_or("expected a date, or an instant with its time zone")?)
+                let date_time = values::date_time(value, around.time_zone);
+                json!(date_time.ok_or("expected a date, or an instant with its time zone")?)
             }
             Self::EpochMs => {
                 let millis = value.as_i64().or_else(|| text(value)?.parse().ok());
                 let millis = millis.ok_or("expected milliseconds since 1970")?;
                 json!(instant(millis).ok_or("expected milliseconds since 1970")?)
             }
-            Self::Year => match values::date(value) {
-                Some(date) => json!(format!("{:04}", date.year())),
+            Self::Year | Self::Month => match values::known_date(value, around.time_zone) {
+                Some(date) => {
+                    let length = if *self == Self::Year { 4 } else { 7 };
+                    json!(date.get(..length).unwrap_or(&date))
+                }
                 None if is_no_date_of_cht(value) => return Ok(None),
                 None => return Err(DATE),
             },
@@ -161,19 +190,22 @@ impl Codec {
                 return Ok((!id.is_empty()).then(|| json!(id)));
             }
             Self::AgeYears => {
-                let born = values::date(value).or_else(|| format!("{}-01-01", text(value)?).parse().ok());
-                let today = day(around.received).ok_or(DATE)?;
-                let age = today.since((jiff::Unit::Year, born.ok_or(DATE)?)).map_err(|_| DATE)?;
+                let born = values::known_date(value, around.time_zone);
+                let born = born.as_deref().and_then(values::first_day).ok_or(DATE)?;
+                let today = day(around.received, around.time_zone).ok_or(DATE)?;
+                let age = today.since((jiff::Unit::Year, born)).map_err(|_| DATE)?;
                 json!(age.get_years())
             }
             Self::ChtSystem if values::is_document_id(written()?) => json!(system::CHT_UUID),
             Self::ChtSystem => json!(system::CHT_SHORTCODE),
             Self::DaysLate => {
-                let due = values::date(value).ok_or(DATE)?;
-                let late = day(around.received).map(|today| (today - due).get_days()).unwrap_or_default();
+                let due = values::known_date(value, around.time_zone);
+                let due = due.as_deref().and_then(values::last_day).ok_or(DATE)?;
+                let today = day(around.received, around.time_zone);
+                let late = today.map(|today| (today - due).get_days()).unwrap_or_default();
                 return Ok((late > 0).then(|| json!(late)));
             }
-            Self::Copy | Self::Concept | Self::Words | Self::WholeName => value.clone(),
+            Self::Copy | Self::Concept | Self::Words | Self::WholeName | Self::Position => value.clone(),
         }))
     }
 
@@ -182,8 +214,9 @@ impl Codec {
         let written = || text(value).ok_or("expected a text");
         Ok(match self {
             Self::Date => {
-                let date = values::date(value).ok_or("a date that is not known to the day")?;
-                json!(date.to_string())
+                let written = written()?;
+                values::first_day(written).ok_or("expected a date")?;
+                json!(written)
             }
             Self::DateTime => json!(written()?),
             Self::EpochMs => {
@@ -194,7 +227,17 @@ impl Codec {
                 year if year.len() == 4 => json!(format!("{year}-01-01")),
                 _ => return Err("expected a year"),
             },
+            Self::Month => match written()? {
+                month if month.len() == 7 => json!(format!("{month}-01")),
+                _ => return Err("expected a month"),
+            },
             Self::Phone | Self::Lower | Self::Copy => value.clone(),
+            Self::Position => {
+                let part = |key: &str| value[key].is_number().then(|| value[key].to_string());
+                let both = part("latitude").zip(part("longitude")).ok_or("expected a position")?;
+                let altitude = part("altitude").map(|altitude| format!(" {altitude}"));
+                json!(format!("{} {}{}", both.0, both.1, altitude.unwrap_or_default()))
+            }
             Self::Name | Self::NameFamilyFirst => {
                 json!(values::whole_name(value).ok_or("a name without text")?)
             }
@@ -216,6 +259,8 @@ impl Codec {
     pub fn loss(&self) -> Option<&'static str> {
         Some(match self {
             Self::Year => "month and day: the date was an estimate",
+            Self::Month => "the day: the date was an estimate",
+            Self::Position => "how exact it is",
             Self::Phone => "the spaces and hyphens of a number that is made E.164",
             Self::Lower => "capital letters",
             Self::Label => "a label cannot be read backwards",
@@ -244,15 +289,4 @@ pub fn plain(value: &Value) -> Result<Option<&Value>, &'static str> {
 /// `NaN-NaN-01`: what CHT's forms compute from an age that was not given.
 fn is_no_date_of_cht(value: &Value) -> bool {
     text(value).is_some_and(|text| text.starts_with("NaN") || text == "Invalid Date")
-}
-
-fn date_time(value: &Value) -> Option<String> {
-    if value.is_number() {
-        return instant(value.as_i64()?);
-    }
-    let written = text(value)?;
-    if !written.contains('T') {
-        return values::date(value).map(|date| date.to_string());
-    }
-    Some(written.parse::<jiff::Timestamp>().ok()?.to_string())
 }

@@ -5,7 +5,8 @@ use super::path::{Path, Step};
 use super::spec::{BackSpec, EntrySpec, MappingFile, RuleSpec};
 use super::table::{Files, Table};
 use super::tree::{
-    Back, Base, Condition, EntryRule, Object, Origin, Over, Place, ROOTS, Rule, Script, Source, Test, Tree,
+    Back, Base, Condition, EntryRule, Object, Origin, Over, Place, ROOTS, Rule, Script, Source, Taken, Test,
+    Tree,
 };
 use super::yaml::{Kind, Node, parse};
 use serde::de::DeserializeOwned;
@@ -27,7 +28,7 @@ fn has_effect(kind: &str, key: &str) -> bool {
         "leaves" => &["except", "item", "do"],
         "join" => &["with"],
         "rest" => &["except"],
-        "fragment" => &["of"],
+        "fragment" | "ref" => &["of"],
         _ => &[],
     };
     let of_all: &[&str] = match kind {
@@ -53,7 +54,10 @@ pub struct Outcome {
     pub encounter: String,
     pub answers: Tree,
     pub forms: Tree,
-    pub code: Tree,
+    /// One of these two.
+    pub code: Option<Tree>,
+    pub says: Option<String>,
+    pub state: Option<Tree>,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,14 @@ pub struct RecordRule {
     pub patient_field: String,
     pub lookup_field: String,
     pub fields: Tree,
+}
+
+#[derive(Debug)]
+pub struct Asked {
+    pub origin: Origin,
+    pub place: Place,
+    /// One of several conditions of which any will do: where their list stands.
+    pub among: Option<At>,
 }
 
 #[derive(Debug)]
@@ -83,7 +95,7 @@ pub struct Compiled {
     pub outcome: Option<Outcome>,
     pub record: Option<RecordRule>,
     /// Paths of this file that are read, but by no rule: in conditions, and what entries repeat.
-    pub asked: Vec<(Origin, Place)>,
+    pub asked: Vec<Asked>,
     /// Below these, and not below what is passed over, every answer is made something of.
     pub kept: Vec<(Place, Vec<String>)>,
 }
@@ -250,9 +262,11 @@ struct Compiler<'a> {
     kinds: HashMap<String, String>,
     /// Within `back`, where `value` is known.
     in_back: bool,
-    read: Arc<OnceLock<Vec<Place>>>,
+    taken: Arc<OnceLock<Vec<Taken>>>,
     /// See [`Compiled::asked`].
-    asked: Vec<(Origin, Place)>,
+    asked: Vec<Asked>,
+    /// The list of conditions that we are in, the outermost.
+    alternatives: Option<At>,
     depth: usize,
     mistakes: Vec<Mistake>,
 }
@@ -277,8 +291,9 @@ impl<'a> Compiler<'a> {
             entries: Vec::new(),
             kinds: HashMap::new(),
             in_back: false,
-            read: Arc::default(),
+            taken: Arc::default(),
             asked: Vec::new(),
+            alternatives: None,
             depth: 0,
             mistakes: Vec::new(),
         };
@@ -365,14 +380,22 @@ impl<'a> Compiler<'a> {
             }
         }
         let outcome = self.key(&root, "outcome").zip(spec.outcome.as_ref()).and_then(|(at, outcome)| {
-            if !self.entries.contains(&outcome.encounter) {
-                let message = format!("no entry has this name; {}", self.nearest_entry(&outcome.encounter));
-                self.mistake(&["outcome".to_string(), "encounter".to_string()], message);
+            let named = [("encounter", Some(&outcome.encounter)), ("says", outcome.says.as_ref())];
+            for (key, name) in named.into_iter().filter_map(|(key, name)| Some((key, name?))) {
+                if !self.entries.contains(name) {
+                    let message = format!("no entry has this name; {}", self.nearest_entry(name));
+                    self.mistake(&["outcome".to_string(), key.to_string()], message);
+                }
             }
             let answers = self.key(&at, "answers").map(|at| self.template(&at))?;
-            let code = self.key(&at, "code").map(|at| self.template(&at))?;
+            let code = self.key(&at, "code").map(|at| self.template(&at));
             let forms = self.key(&at, "forms").map(|at| self.template(&at))?;
-            Some(Outcome { encounter: outcome.encounter.clone(), answers, forms, code })
+            let state = self.key(&at, "state").map(|at| self.template(&at));
+            let says = outcome.says.clone();
+            if code.is_some() == says.is_some() {
+                self.mistake(&["outcome".to_string()], "expected one of code and says");
+            }
+            Some(Outcome { encounter: outcome.encounter.clone(), answers, forms, code, says, state })
         });
         let record = self.key(&root, "record").zip(spec.record.as_ref()).and_then(|(at, record)| {
             Some(RecordRule {
@@ -408,9 +431,10 @@ impl<'a> Compiler<'a> {
             asked: std::mem::take(&mut self.asked),
             kept,
         };
-        let read = compiled.places().into_iter().cloned().collect();
+        let mut taken = Vec::new();
+        compiled.trees().into_iter().for_each(|(_, tree)| tree.takes(&mut Vec::new(), &mut taken));
         // Nobody else fills it: a mapping is compiled once.
-        self.read.set(read).unwrap_or_default();
+        self.taken.set(taken).unwrap_or_default();
         compiled
     }
 
@@ -439,7 +463,7 @@ impl<'a> Compiler<'a> {
         if let Some(over) = &over {
             let key = if each.is_some() { "each" } else { "leaves" };
             let at = self.key(here, key).map_or(here.0.at, |(node, _)| node.at);
-            self.asked.push((self.origin(at), over.place().clone()));
+            self.ask(at, over.place());
         }
         let when = self.key(here, "if").map(|at| self.condition(&at));
         if let Some(kind) = resource.0.get("resourceType").and_then(Node::text) {
@@ -554,7 +578,7 @@ impl<'a> Compiler<'a> {
         }
         let mut compiler = Compiler::new(other, self.all, self.files, None);
         compiler.depth = self.depth + 1;
-        compiler.read = self.read.clone();
+        compiler.taken = self.taken.clone();
         let root: At2 = (&other.node, Vec::new());
         let mut made = Vec::new();
         if let Some(list) = compiler.key(&root, "entries") {
@@ -754,7 +778,7 @@ impl<'a> Compiler<'a> {
                         format!("no entry before this one is called {name}; {}", self.nearest_entry(&name));
                     self.mistake(&steps("ref"), message);
                 }
-                Source::Reference(name)
+                Source::Reference { name, of: place(self, &spec.of, "of") }
             }
             "each" | "leaves" => {
                 let (each, leaves) = (spec.each.as_deref(), spec.leaves.as_deref());
@@ -799,8 +823,8 @@ impl<'a> Compiler<'a> {
             }
             "rest" => {
                 let place = place(self, &spec.rest, "rest")?;
-                self.asked.push((self.origin(here.0.at), place.clone()));
-                Source::Rest { place, except: spec.except.clone(), read: self.read.clone() }
+                self.ask(here.0.at, &place);
+                Source::Rest { place, except: spec.except.clone(), taken: self.taken.clone() }
             }
             _ => Source::Inline(self.inline(here, spec)?),
         })
@@ -831,7 +855,7 @@ impl<'a> Compiler<'a> {
         let mut compiler = Compiler::new(other, self.all, self.files, Some(of));
         compiler.depth = self.depth + 1;
         compiler.items = self.items.clone();
-        compiler.read = self.read.clone();
+        compiler.taken = self.taken.clone();
         let root: At2 = (&other.node, Vec::new());
         let list = compiler.key(&root, "entries")?;
         let entry = below(&list, index, list.0.items().get(index)?);
@@ -892,12 +916,22 @@ impl<'a> Compiler<'a> {
         Some(Script { origin: self.origin(node.at), code: code.into(), reach, names })
     }
 
+    fn ask(&mut self, at: At, place: &Place) {
+        let (origin, place) = (self.origin(at), place.clone());
+        self.asked.push(Asked { origin, place, among: self.alternatives });
+    }
+
     fn condition(&mut self, here: &At2) -> Condition {
         let (node, steps) = here;
         match &node.kind {
-            Kind::List(items) => Condition::Any(
-                items.iter().enumerate().map(|(i, item)| self.condition(&below(here, i, item))).collect(),
-            ),
+            Kind::List(items) => {
+                let around = self.alternatives;
+                self.alternatives = around.or(Some(node.at));
+                let any = items.iter().enumerate().map(|(i, item)| self.condition(&below(here, i, item)));
+                let any = any.collect();
+                self.alternatives = around;
+                Condition::Any(any)
+            }
             Kind::Map(entries) => {
                 let mut all = Vec::new();
                 for entry in entries {
@@ -916,7 +950,9 @@ impl<'a> Compiler<'a> {
                         path => {
                             let test = self.test(&at);
                             let place = self.place(path, &at.1);
-                            self.asked.extend(place.clone().map(|place| (self.origin(entry.key_at), place)));
+                            if let Some(place) = &place {
+                                self.ask(entry.key_at, place);
+                            }
                             place.zip(test).map(|(place, test)| Condition::Test(place, test))
                         }
                     });
@@ -979,11 +1015,10 @@ impl Compiled {
     pub fn trees(&self) -> Vec<(&str, &Tree)> {
         let mut all: Vec<(&str, &Tree)> =
             self.entries.iter().map(|entry| (entry.name.as_str(), &entry.resource)).collect();
-        all.extend(
-            self.outcome
-                .iter()
-                .flat_map(|o| [("answers", &o.answers), ("forms", &o.forms), ("outcome", &o.code)]),
-        );
+        all.extend(self.outcome.iter().flat_map(|o| [("answers", &o.answers), ("forms", &o.forms)]));
+        let told = self.outcome.iter();
+        all.extend(told.clone().flat_map(|o| o.code.iter().map(|code| ("outcome", code))));
+        all.extend(told.flat_map(|o| o.state.iter().map(|state| ("state", state))));
         all.extend(self.record.iter().map(|record| ("record", &record.fields)));
         all
     }

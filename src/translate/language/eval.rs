@@ -4,12 +4,12 @@ use super::compile::Compiled;
 use super::path::{Path, Step};
 use super::script::Sandbox;
 use super::tree::{
-    Condition, EntryRule, Object, Origin, Over, Place, ROOTS, Rule, Scope, Script, Source, Test, Tree,
+    Condition, EntryRule, Object, Origin, Over, Place, ROOTS, Rule, Scope, Script, Source, Taken, Test, Tree,
     is_at_or_below,
 };
 use crate::domain::fhir::full_url;
 use crate::domain::identifier::Identifier;
-use crate::translate::values::{date, is_document_id, text};
+use crate::translate::values::{concepts, date, is_document_id, text};
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -74,6 +74,8 @@ pub struct Output<'m> {
     /// Forms of the records that a report answers.
     pub forms: Vec<String>,
     pub outcome: Option<String>,
+    /// How far the requests are that a report answers, as a Task's status.
+    pub state: Option<String>,
     pub trace: Vec<Traced>,
 }
 
@@ -108,11 +110,19 @@ pub fn apply<'m>(mapping: &'m Compiled, inputs: Inputs, around: Around, trace: b
             .as_ref()
             .and_then(text)
             .map(String::from);
-        output.outcome = run
-            .within("outcome", || run.tree(&outcome.code, None))?
-            .as_ref()
-            .and_then(text)
-            .map(String::from);
+        let code = match (&outcome.code, &outcome.says) {
+            (Some(code), _) => run.within("outcome", || run.tree(code, None))?,
+            (None, Some(says)) => {
+                let made = output.entries.iter().find(|made| made.rule.name == *says);
+                made.map(|made| made.resource["valueCodeableConcept"]["coding"][0]["code"].clone())
+            }
+            (None, None) => None,
+        };
+        output.outcome = code.as_ref().and_then(text).map(String::from);
+        if let Some(state) = &outcome.state {
+            let state = run.within("state", || run.tree(state, None))?;
+            output.state = state.as_ref().and_then(text).map(String::from);
+        }
     }
     if let Some(record) = &mapping.record {
         let fields = run.within("record", || run.whole(&record.fields, None))?;
@@ -170,7 +180,12 @@ impl<'v> Run<'v> {
                 }));
             };
             let full_url = full_url(resource["resourceType"].as_str().unwrap_or_default(), &identifier);
-            self.urls.borrow_mut().entry(rule.name.clone()).or_insert_with(|| full_url.clone());
+            let mut urls = self.urls.borrow_mut();
+            urls.entry(rule.name.clone()).or_insert_with(|| full_url.clone());
+            if rule.over.is_some() {
+                urls.insert(one_of(&rule.name, &identifier.value), full_url.clone());
+            }
+            drop(urls);
             output.entries.push(Made { rule, identifier, full_url, resource });
             Ok(())
         };
@@ -308,7 +323,14 @@ impl<'v> Run<'v> {
                 None => (None, places.iter().collect()),
             },
             Source::Expr(script) => (self.run(script, scope, Sandbox::run)?, Vec::new()),
-            Source::Reference(name) => (self.urls.borrow().get(name).map(|url| json!(url)), Vec::new()),
+            Source::Reference { name, of: None } => {
+                (self.urls.borrow().get(name).map(|url| json!(url)), Vec::new())
+            }
+            Source::Reference { name, of: Some(of) } => {
+                let value = of.read(&self.inputs.roots, scope).ok().flatten().and_then(text);
+                let url = value.and_then(|value| self.urls.borrow().get(&one_of(name, value)).cloned());
+                (url.map(|url| json!(url)), Vec::new())
+            }
             Source::Each { over, body } => {
                 let mut made = Vec::new();
                 self.each(over, scope, &rule.origin, &mut |scope| {
@@ -333,9 +355,9 @@ impl<'v> Run<'v> {
             Source::ByAge { years, months, on } => {
                 (self.by_age(years.as_ref(), months.as_ref(), on, scope), vec![on])
             }
-            Source::Rest { place, except, read } => {
-                let read = read.get().map(Vec::as_slice).unwrap_or_default();
-                (self.rest(place, except, read, scope), vec![place])
+            Source::Rest { place, except, taken } => {
+                let taken = taken.get().map(Vec::as_slice).unwrap_or_default();
+                (self.rest(place, except, taken, scope), vec![place])
             }
             Source::Inline(tree) => (self.tree(tree, scope)?, Vec::new()),
         };
@@ -514,7 +536,8 @@ impl<'v> Run<'v> {
             Over::Leaves { except, .. } => {
                 let mut leaves = Vec::new();
                 collect(found, String::new(), except, &mut leaves);
-                leaves.iter().try_for_each(|(path, value)| of(&leaf(path, value), Some(path)))
+                let hidden = hidden_beside(place, &self.inputs.roots, scope);
+                leaves.iter().try_for_each(|(path, value)| of(&leaf(path, value, found, &hidden), Some(path)))
             }
         }
     }
@@ -544,7 +567,7 @@ impl<'v> Run<'v> {
             let value = place.and_then(read)?;
             value.as_i64().or_else(|| text(value)?.parse().ok())
         };
-        let day = date(read(on)?)?;
+        let day = date(read(on)?, self.around.time_zone)?;
         let (years, months) = (number(years), number(months));
         let before = |years: i64, months: i64| {
             let span = jiff::Span::new().try_years(years).ok()?.try_months(months).ok()?;
@@ -558,33 +581,74 @@ impl<'v> Run<'v> {
         }
     }
 
-    /// What no rule reads, a line each.
-    fn rest(&self, place: &Place, except: &[String], read: &[Place], scope: Option<&Scope>) -> Option<Value> {
+    /// What no rule takes, a line each.
+    fn rest(
+        &self,
+        place: &Place,
+        except: &[String],
+        taken: &[Taken],
+        scope: Option<&Scope>,
+    ) -> Option<Value> {
         let found = place.read(&self.inputs.roots, scope).ok().flatten()?;
         let mut leaves = Vec::new();
         collect(found, String::new(), except, &mut leaves);
-        let own = place.path.steps.as_slice();
-        let is_read = |path: &str| {
-            let steps: Vec<Step> = path
-                .split('.')
-                .filter(|s| s.parse::<usize>().is_err())
-                .map(|s| Step::Key(s.into()))
-                .collect();
-            let whole = Path { steps: own.iter().cloned().chain(steps).collect() };
-            read.iter().any(|other| {
-                other.base == place.base
-                    && other.path.steps.len() > own.len()
-                    && is_at_or_below(&whole.steps, &other.path.steps)
+        let own = place.path.steps.len();
+        // Where something is taken, and the words that are, if it is not all.
+        let mut gone: Vec<(&[Step], Option<Vec<String>>)> = Vec::new();
+        for taken in taken {
+            let answered = |place: &&Place| {
+                place.read(&self.inputs.roots, scope).ok().flatten().is_some_and(is_answered)
+            };
+            // Of several paths only the first that is answered.
+            let places: Vec<&Place> = match taken.places.len() {
+                1 => taken.places.iter().collect(),
+                _ => taken.places.iter().find(answered).into_iter().collect(),
+            };
+            for of in places.into_iter().filter(|of| of.base == place.base && of.path.steps.len() > own) {
+                let words = taken.words_only.then(|| {
+                    let value = of.read(&self.inputs.roots, scope).ok().flatten();
+                    value.map(concepts).unwrap_or_default()
+                });
+                gone.push((&of.path.steps, words));
+            }
+        }
+        let is_taken = |path: &str, value: &Value| {
+            let steps = path.split('.').filter(|step| step.parse::<usize>().is_err());
+            let steps = steps.map(|step| Step::Key(step.into()));
+            let whole: Vec<Step> = place.path.steps.iter().cloned().chain(steps).collect();
+            gone.iter().any(|(of, words)| {
+                is_at_or_below(&whole, of)
+                    && words
+                        .as_ref()
+                        .is_none_or(|words| words.iter().any(|word| Some(word.as_str()) == text(value)))
             })
         };
-        let lines: Vec<String> = leaves
-            .iter()
-            .filter(|(path, _)| !is_read(path))
-            .map(|(path, value)| match value {
-                Value::String(written) => format!("{path}: {}", written.trim()),
-                other => format!("{path}: {other}"),
+        let left: Vec<&(String, Value)> =
+            leaves.iter().filter(|(path, value)| !is_taken(path, value)).collect();
+        let beside = |path: &str, name: &str| {
+            let above = path.rsplit_once('.').map(|(above, _)| above).unwrap_or_default();
+            left.iter().find(|(other, _)| {
+                other.strip_prefix(above).is_some_and(|rest| rest.trim_start_matches('.') == name)
             })
-            .collect();
+        };
+        let line = |(path, value): &(String, Value)| {
+            let written = match value {
+                Value::String(written) => written.trim().to_string(),
+                other => other.to_string(),
+            };
+            // A code and its system are one.
+            match path.rsplit('.').next() {
+                Some("system") if beside(path, "code").is_some() => None,
+                // What it refers to came along, and is no words.
+                Some("reference") if written.starts_with('#') => None,
+                Some("code") => match beside(path, "system").and_then(|(_, system)| text(system)) {
+                    Some(system) => Some(format!("{path}: {system}|{written}")),
+                    None => Some(format!("{path}: {written}")),
+                },
+                _ => Some(format!("{path}: {written}")),
+            }
+        };
+        let lines: Vec<String> = left.iter().filter_map(|leaf| line(leaf)).collect();
         (!lines.is_empty()).then(|| json!(lines.join("\n")))
     }
 
@@ -640,6 +704,13 @@ impl<'v> Run<'v> {
                 false
             }
             Condition::Not(one) => !self.condition(one, scope)?,
+            Condition::Test(place, test) if place.path.has_any() => {
+                let all = place.path.read_all(place.start(&self.inputs.roots, scope));
+                match test {
+                    Test::NoneOf(_) | Test::Present(false) => all.into_iter().all(|v| test.holds(Some(v))),
+                    _ => all.into_iter().any(|value| test.holds(Some(value))),
+                }
+            }
             Condition::Test(place, test) => {
                 let value = place.read(&self.inputs.roots, scope).ok().flatten();
                 test.holds(value)
@@ -742,14 +813,54 @@ pub fn identifier_path(rule: &EntryRule, scope: Option<&Scope>) -> Option<String
     rules.iter().flat_map(|rule| rule.places()).next().map(|place| place.in_message(scope))
 }
 
-fn leaf(path: &str, value: &Value) -> Value {
-    let name = path.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(path);
+/// Of several entries of one name the one with this identifier.
+fn one_of(name: &str, value: &str) -> String {
+    format!("{name} {value}")
+}
+
+/// What CHT lists beside a report's `fields` as hidden: dotted paths of calculated and hidden answers, and of
+/// groups of such.
+fn hidden_beside<'v>(place: &Place, roots: &[&'v Value], scope: Option<&'v Scope<'v>>) -> Vec<&'v str> {
+    let Some((_, above)) = place.path.steps.split_last() else { return Vec::new() };
+    let key = Step::Key("hidden_fields".into());
+    let path = Path { steps: above.iter().cloned().chain([key]).collect() };
+    let found = Place { base: place.base, path }.read(roots, scope).ok().flatten().and_then(Value::as_array);
+    found.into_iter().flatten().filter_map(text).collect()
+}
+
+/// An answer as `item`: `path`, `name`, `value`, `kind`, `digits` and `hidden`; within a repeat also `list` (its name),
+/// `number` (from 1) and `row` (all of it).
+fn leaf(path: &str, value: &Value, below: &Value, hidden: &[&str]) -> Value {
+    let is_index = |part: &str| part.parse::<usize>().is_ok();
+    let name = path.rsplit('.').find(|part| !is_index(part)).unwrap_or(path);
     let kind = match value {
         Value::Bool(_) => "boolean",
         Value::Number(_) => "number",
         _ => "text",
     };
-    json!({"path": path, "name": name, "value": value, "kind": kind})
+    let is_hidden = !hidden.is_empty() && {
+        let plain: Vec<&str> = path.split('.').filter(|part| !is_index(part)).collect();
+        let plain = plain.join(".");
+        let covers =
+            |of: &str| plain.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        hidden.iter().any(|of| covers(of))
+    };
+    let is_number = |written: &str| written.parse::<serde_json::Number>().is_ok();
+    let digits = value.is_number() || text(value).is_some_and(is_number);
+    let mut item = json!({"path": path, "name": name, "value": value, "kind": kind, "digits": digits,
+        "hidden": is_hidden});
+    let parts: Vec<&str> = path.split('.').collect();
+    let last = parts.iter().rposition(|part| is_index(part)).filter(|last| *last > 0);
+    if let Some((last, number)) = last.and_then(|last| Some((last, parts[last].parse::<usize>().ok()?))) {
+        let row = parts[..=last].iter().try_fold(below, |value, part| match value {
+            Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+            other => other.get(part),
+        });
+        item["list"] = json!(parts[last - 1]);
+        item["number"] = json!(number + 1);
+        item["row"] = json!(row);
+    }
+    item
 }
 
 /// Every answered leaf with its dotted path; `except` are names or dotted paths below the start.

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Step {
     Key(String),
     Index(usize),
+    /// Each item of a list: in a condition any of them, else the first.
+    Any,
     /// The first object of a list in which this path has this text.
     Where(Vec<String>, String),
 }
@@ -66,6 +68,7 @@ impl Path {
                 (Step::Key(key), Value::Object(fields)) => fields.get(key),
                 (Step::Key(_), _) => return Err(OtherKind { expected: "an object" }),
                 (Step::Index(index), Value::Array(items)) => items.get(*index),
+                (Step::Any, Value::Array(items)) => items.first(),
                 (Step::Where(path, wanted), Value::Array(items)) => {
                     items.iter().find(|item| text_at(item, path) == Some(wanted))
                 }
@@ -79,13 +82,29 @@ impl Path {
         Ok(Some(value))
     }
 
+    /// Everything that stands there, if it has `[*]`; what is of another kind on the way is passed over.
+    pub fn read_all<'v>(&self, root: &'v Value) -> Vec<&'v Value> {
+        let Some(any) = self.steps.iter().skip(1).position(|step| *step == Step::Any) else {
+            return self.read(root).ok().flatten().into_iter().collect();
+        };
+        let (list, rest) = self.steps.split_at(any + 1);
+        let items = Self { steps: list.to_vec() }.read(root).ok().flatten().and_then(Value::as_array);
+        let rest = Self { steps: rest.to_vec() };
+        items.into_iter().flatten().flat_map(|item| rest.read_all(item)).collect()
+    }
+
+    pub fn has_any(&self) -> bool {
+        self.steps.contains(&Step::Any)
+    }
+
     /// Puts a value there, and makes what is on the way.
     pub fn write(&self, root: &mut Value, new: Value) {
         let mut value = root;
         for step in self.steps.iter().skip(1) {
             value = match step {
                 Step::Key(key) => object(value).entry(key.clone()).or_insert(Value::Null),
-                Step::Index(index) => {
+                Step::Index(_) | Step::Any => {
+                    let index = if let Step::Index(index) = step { index } else { &0 };
                     let items = list(value);
                     while items.len() <= (*index).min(1000) {
                         items.push(Value::Null);
@@ -154,10 +173,13 @@ fn bracket(inner: &str) -> Result<Step, String> {
         let key = quoted.strip_suffix('"').ok_or("the \" has no end")?;
         return Ok(Step::Key(key.into()));
     }
+    if inner == "*" {
+        return Ok(Step::Any);
+    }
     if let Some((path, value)) = inner.split_once('=') {
         return Ok(Step::Where(path.split('.').map(String::from).collect(), value.into()));
     }
-    inner.parse().map(Step::Index).map_err(|_| "expected [number], [\"name\"] or [element=value]".into())
+    inner.parse().map(Step::Index).map_err(|_| "expected [number], [*], [\"name\"] or [element=value]".into())
 }
 
 impl Path {
@@ -176,6 +198,7 @@ impl fmt::Display for Path {
                 Step::Key(key) if i == 0 => f.write_str(key)?,
                 Step::Key(key) => write!(f, ".{key}")?,
                 Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Any => f.write_str("[*]")?,
                 Step::Where(path, value) => write!(f, "[{}={value}]", path.join("."))?,
             }
         }
@@ -200,6 +223,7 @@ mod tests {
             "resource.identifier[system=urn:cht:uuid].value",
             "resource.identifier[type.text=CHT Document ID].value",
             "doc.fields[\"facility.name\"]",
+            "resource.category[*].coding[*].code",
             "body",
         ] {
             assert_eq!(path(text).to_string(), text);
@@ -210,6 +234,14 @@ mod tests {
         for wrong in ["", "doc.", "doc..a", ".a", "doc[", "doc[x]", "doc a", "doc[\"a]"] {
             assert!(Path::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_item_of_each_list() {
+        let doc = json!({"a": [{"b": [{"c": 1}, {"c": 2}]}, {"b": "x"}, {"b": [{"c": 3}, {}]}]});
+        assert_eq!(path("doc.a[*].b[*].c").read_all(&doc), [&json!(1), &json!(2), &json!(3)]);
+        assert_eq!(path("doc.a[0].b[*].c").read_all(&doc), [&json!(1), &json!(2)]);
+        assert!(path("doc.x[*].c").read_all(&doc).is_empty());
     }
 
     #[test]

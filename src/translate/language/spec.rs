@@ -66,7 +66,8 @@ pub struct EntrySpec {
     pub condition: Option<Condition>,
     /// Once for each item of the list at this path.
     pub each: Option<String>,
-    /// Once for each answered question below this path; `item` has `path`, `name` and `value`.
+    /// Once for each answered question below this path; `item` has `path`, `name`, `value`, `kind` and
+    /// `hidden`, and in a repeat `list`, `number` and `row`.
     pub leaves: Option<String>,
     /// What `leaves` passes over: names or dotted paths below it.
     #[serde(default)]
@@ -109,8 +110,13 @@ pub struct OutcomeSpec {
     pub answers: Template,
     /// Forms of the records that it answers if it names none.
     pub forms: Template,
-    /// What came of it, as a code.
-    pub code: Template,
+    /// What came of it, as a code; or `says`.
+    pub code: Option<Template>,
+    /// The entry whose coded value is what came of it.
+    pub says: Option<String>,
+    /// How far the request is after it, as a Task's status: `completed` if not given, `in-progress` if
+    /// another attempt is planned.
+    pub state: Option<Template>,
 }
 
 /// A JSON-form report for CHT.
@@ -224,6 +230,7 @@ pub struct RuleSpec {
     pub rest: Option<String>,
     /// The entry of another mapping, as `mapping.entry`, made of the document at `of`.
     pub fragment: Option<String>,
+    /// The document of `fragment`; with `ref`, the identifier's value of the one that is meant of several.
     pub of: Option<String>,
     /// As it stands, whatever its keys are.
     pub literal: Option<Value>,

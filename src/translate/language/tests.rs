@@ -5,6 +5,7 @@ use super::eval::{self, Inputs};
 use super::mistake::Mistake;
 use super::table::Files;
 use fhir_validate::Definitions;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
@@ -56,7 +57,8 @@ fn of(template: &str, head: &str) -> Compiled {
 }
 
 fn around() -> Around<'static> {
-    Around { default_country: "KE", received: 1_795_467_014_033 }
+    static ZONE: TimeZone = TimeZone::UTC;
+    Around { default_country: "KE", time_zone: &ZONE, received: 1_795_467_014_033 }
 }
 
 fn out(mapping: &Compiled, doc: &Value) -> Result<Value, String> {
@@ -68,7 +70,7 @@ fn out(mapping: &Compiled, doc: &Value) -> Result<Value, String> {
 }
 
 fn back(mapping: &Compiled, fields: &Value) -> Value {
-    let read = super::back::read(mapping, &json!({"fields": fields}), "KE", 1_795_467_014_033);
+    let read = super::back::read(mapping, &json!({"fields": fields}), around());
     read.get("doc").cloned().unwrap_or_default()
 }
 
@@ -83,6 +85,13 @@ fn both(template: &str, head: &str, doc: Value, expected: Value) {
 fn values_there_and_back() {
     for (template, doc, expected) in [
         ("a: {path: doc.x}", json!({"x": "1"}), json!({"a": "1"})),
+        ("a: {path: doc.x, as: date}", json!({"x": "2026-10"}), json!({"a": "2026-10"})),
+        ("a: {path: doc.x, as: month}", json!({"x": "2026-10-01"}), json!({"a": "2026-10"})),
+        (
+            "a: {path: doc.x, as: position}",
+            json!({"x": "-1.31 36.79 1650"}),
+            json!({"a": {"latitude": -1.31, "longitude": 36.79, "altitude": 1650}}),
+        ),
         (
             "a: {path: doc.x, as: number}",
             json!({"x": "36.60"}),
@@ -178,6 +187,30 @@ fn values_one_way() {
             json!({"_id": "i", "x": "1", "y": {"z": ["2", ""]}}),
             json!({"a": "1", "b": "y.z.0: 2"}),
         ),
+        (
+            // Codes beside words that were taken, further texts, and of several paths those that were not.
+            "a: {path: [doc.x, doc.w], as: concept}\nn:\n  each: doc.n\n  do: {path: item.text}\nb: {rest: doc}",
+            json!({"x": [{"text": "T", "coding": [{"system": "urn:s", "code": "c", "display": "T"}]}],
+                "w": {"text": "W"}, "n": [{"text": "N", "by": "B"}], "r": {"reference": "#c"}}),
+            json!({"a": "T", "n": ["N"], "b": "n.0.by: B\nw.text: W\nx.0.coding.0.code: urn:s|c"}),
+        ),
+        (
+            "a: {if: {\"doc.x[*].y[*].z\": [2, 3]}, then: 1}\nb: {if: {\"doc.x[*].y[*].z\": {not: 2}}, then: 1}",
+            json!({"x": [{"y": [{"z": 1}]}, {"y": [{"z": 9}, {"z": 3}]}]}),
+            json!({"a": 1, "b": 1}),
+        ),
+        (
+            "a:\n  leaves: doc.fields\n  do: {if: {item.hidden: false}, then: {path: item.name}}",
+            json!({"hidden_fields": ["g.h", "k"], "fields": {"g": {"h": {"x": "1"}, "hh": "2"}, "k": "3", "l": [{"m": "4"}]}}),
+            json!({"a": ["hh", "m"]}),
+        ),
+        (
+            "a:\n  leaves: doc.fields\n  do: {join: [{path: item.list}, {path: item.number}, {path: item.row.id}], with: \" \"}",
+            json!({"fields": {"g": {"l": [{"id": "x"}, {"id": "y"}]}}}),
+            json!({"a": ["l 1 x", "l 2 y"]}),
+        ),
+        ("a: {path: doc.x, as: days_late}", json!({"x": "2026-10"}), json!({"a": 23})),
+        ("a: {path: doc.x, as: age_years}", json!({"x": "1992-03"}), json!({"a": 34})),
         ("a: {literal: {path: p}}", json!({}), json!({"a": {"path": "p"}})),
         ("a: {if: {doc.x: {has: b}}, then: 1, else: 2}", json!({"x": "a b"}), json!({"a": 1})),
         (
@@ -376,6 +409,57 @@ fn mistakes_name_line_key_and_what_was_expected() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// A report that answers a request.
+fn answered(doc: Value) -> (Option<String>, Option<String>) {
+    let yaml = "mapping: m
+outcome:
+  encounter: visit
+  answers: {path: doc.of}
+  forms: F
+  says: outcome
+  state: {if: {doc.again: {present: true}}, then: in-progress}
+entries:
+- entry: visit
+  resource: {resourceType: Encounter, identifier: [{system: s, value: {path: doc.id}}]}
+- entry: outcome
+  resource:
+    resourceType: Observation
+    identifier: [{system: s, value: {path: doc.id}}]
+    valueCodeableConcept: {coding: [{code: {path: doc.said}}]}
+";
+    let mapping = compiled(yaml).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    let output = eval::apply(&mapping, Inputs::default().with("doc", &doc), around(), false).expect("made");
+    (output.outcome, output.state)
+}
+
+#[test]
+fn an_entry_says_what_came_of_it_and_a_request_may_stay_open() {
+    assert_eq!(answered(json!({"id": "1", "said": "moved"})), (Some("moved".into()), None));
+    let again = answered(json!({"id": "1", "said": "not_found", "again": "2026-12-01"}));
+    assert_eq!(again, (Some("not_found".into()), Some("in-progress".into())));
+}
+
+#[test]
+fn of_several_entries_of_a_name_one_is_meant() {
+    let yaml = "mapping: m
+entries:
+- entry: child
+  each: doc.children
+  resource: {resourceType: Patient, identifier: [{system: s, value: {path: item.id}}]}
+- entry: answer
+  leaves: doc.answers
+  resource:
+    resourceType: Observation
+    identifier: [{system: s, value: {path: item.path}}]
+    subject: {reference: {ref: child, of: item.value}}
+";
+    let mapping = compiled(yaml).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    let doc = json!({"children": [{"id": "x"}, {"id": "y"}], "answers": {"a": "y", "b": "z"}});
+    let output = eval::apply(&mapping, Inputs::default().with("doc", &doc), around(), false).expect("made");
+    assert_eq!(output.entries[2].resource["subject"]["reference"], output.entries[1].full_url);
+    assert!(output.entries[3].resource.get("subject").is_none());
 }
 
 #[test]

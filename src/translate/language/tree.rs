@@ -131,8 +131,11 @@ pub enum Source {
     /// The first that is answered.
     Paths(Vec<Place>),
     Expr(Script),
-    /// The full URL of the entry of this name.
-    Reference(String),
+    /// The full URL of the entry of this name; of several, of the one whose identifier's value is `of`.
+    Reference {
+        name: String,
+        of: Option<Place>,
+    },
     Each {
         over: Over,
         body: Tree,
@@ -157,7 +160,7 @@ pub enum Source {
     Rest {
         place: Place,
         except: Vec<String>,
-        read: Arc<OnceLock<Vec<Place>>>,
+        taken: Arc<OnceLock<Vec<Taken>>>,
     },
     /// Another mapping's entry.
     Inline(Tree),
@@ -183,6 +186,15 @@ impl Over {
             Self::Items { depth, .. } | Self::Split { depth, .. } | Self::Leaves { depth, .. } => *depth,
         }
     }
+}
+
+/// What one rule takes of the message.
+#[derive(Debug)]
+pub struct Taken {
+    /// Of several the first that is answered.
+    pub places: Vec<Place>,
+    /// Of CodeableConcepts only the words.
+    pub words_only: bool,
 }
 
 #[derive(Debug)]
@@ -260,6 +272,16 @@ impl Tree {
         }
     }
 
+    /// What its rules take, with the places of items as those of their lists.
+    pub fn takes(&self, lists: &mut Vec<Place>, found: &mut Vec<Taken>) {
+        match self {
+            Self::Literal(_) => {}
+            Self::Object(object) => object.fields.iter().for_each(|(_, tree)| tree.takes(lists, found)),
+            Self::List(items) => items.iter().for_each(|tree| tree.takes(lists, found)),
+            Self::Rule(rule) => rule.takes(lists, found),
+        }
+    }
+
     pub fn is_literal(&self) -> bool {
         match self {
             Self::Literal(_) => true,
@@ -281,6 +303,47 @@ impl Rule {
             _ => {}
         }
         found
+    }
+}
+
+impl Rule {
+    fn takes(&self, lists: &mut Vec<Place>, found: &mut Vec<Taken>) {
+        let whole = |place: &Place, lists: &[Place]| match place.base {
+            Base::Item(depth) => match lists.get(depth) {
+                Some(list) => Place { base: list.base, path: list.path.join(&place.path.steps[1..]) },
+                None => place.clone(),
+            },
+            Base::Root(_) => place.clone(),
+        };
+        let mut asked = Vec::new();
+        self.when.iter().for_each(|when| when.places(&mut asked));
+        for place in asked {
+            found.push(Taken { places: vec![whole(place, lists)], words_only: false });
+        }
+        match &self.source {
+            Source::Each { over, body } => {
+                let list = whole(over.place(), lists);
+                if !matches!(over, Over::Items { .. }) {
+                    found.push(Taken { places: vec![list.clone()], words_only: false });
+                }
+                lists.truncate(over.depth());
+                lists.push(list);
+                body.takes(lists, found);
+                lists.pop();
+            }
+            Source::Inline(tree) => tree.takes(lists, found),
+            Source::If { then, otherwise } => {
+                then.iter().chain(otherwise).for_each(|tree| tree.takes(lists, found));
+            }
+            Source::Join { parts, .. } | Source::Derive(parts) => {
+                parts.iter().for_each(|tree| tree.takes(lists, found));
+            }
+            _ => {
+                let places: Vec<Place> = self.places().into_iter().map(|place| whole(place, lists)).collect();
+                let words_only = self.codecs.first() == Some(&Codec::Concept);
+                found.extend((!places.is_empty()).then_some(Taken { places, words_only }));
+            }
+        }
     }
 }
 

@@ -34,13 +34,13 @@ pub fn fields(mappings: &Mappings, mapping: &Compiled, cases: &[&Case]) -> Vec<F
         return Vec::new();
     }
     let mut seen = Seen::default();
-    let country = mappings.settings.default_country.clone();
     for case in cases.iter().filter(|case| case.direction == Direction::Out) {
         let (Ok(target), Some(source)) = (made(mappings, case), documents(mappings, case)) else { continue };
         let target = of_record(mapping, target);
-        let read = back::read(mapping, &target, &country, case.received);
+        let around = Around::of(&mappings.settings, case.received);
+        let read = back::read(mapping, &target, around);
         seen.source(mapping, &source, &read);
-        seen.target(mapping, &target, &with_message(read, &source), &country, case.received);
+        seen.target(mapping, &target, &with_message(read, &source), around);
     }
     let mut fields = Vec::new();
     for place in places(mapping) {
@@ -88,15 +88,7 @@ impl Seen {
         }
     }
 
-    fn target(
-        &mut self,
-        mapping: &Compiled,
-        target: &Value,
-        read: &Map<String, Value>,
-        country: &str,
-        received: i64,
-    ) {
-        let around = Around { default_country: country, received };
+    fn target(&mut self, mapping: &Compiled, target: &Value, read: &Map<String, Value>, around: Around) {
         let again = eval::apply(mapping, roots(read), around, false);
         let again: Vec<(String, Value)> = again.map(|output| leaves_of(mapping, output)).unwrap_or_default();
         let before = match mapping.record {
@@ -140,8 +132,10 @@ fn is_own(mapping: &Compiled, place: &Place) -> bool {
 /// The rules of what is made: not those of what is only told of a message.
 fn rules(mapping: &Compiled) -> Vec<&Rule> {
     let mut rules = Vec::new();
-    let trees =
-        mapping.trees().into_iter().filter(|(name, _)| !matches!(*name, "answers" | "forms" | "outcome"));
+    let trees = mapping
+        .trees()
+        .into_iter()
+        .filter(|(name, _)| !matches!(*name, "answers" | "forms" | "outcome" | "state"));
     trees.for_each(|(_, tree)| tree.rules(&mut rules));
     rules
 }

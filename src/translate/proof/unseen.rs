@@ -32,9 +32,20 @@ pub(super) fn paths(set: &Set, cases: &[Case]) -> Vec<Mistake> {
                 found.push(mistake);
             }
         };
-        // Conditions are asked of whatever comes, so any example will do.
-        for (origin, place) in mapping.asked.iter().filter(|(_, place)| !is_seen(place, &all)) {
-            tell(origin, place, &all);
+        // Conditions are asked of whatever comes, so any example will do; and of several conditions of
+        // which any will do, that of one of them.
+        let seen: Vec<bool> = mapping.asked.iter().map(|asked| is_seen(&asked.place, &all)).collect();
+        let seen_among: Vec<_> = mapping
+            .asked
+            .iter()
+            .zip(&seen)
+            .filter(|(_, seen)| **seen)
+            .filter_map(|(asked, _)| asked.among)
+            .collect();
+        for (asked, _) in mapping.asked.iter().zip(&seen).filter(|(_, seen)| !**seen) {
+            if !asked.among.is_some_and(|list| seen_among.contains(&list)) {
+                tell(&asked.origin, &asked.place, &all);
+            }
         }
         // What another mapping brought is judged there.
         for rule in mapping.rules().into_iter().filter(|rule| rule.origin.file == mapping.file) {

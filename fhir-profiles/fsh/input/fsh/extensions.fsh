@@ -37,3 +37,43 @@ Description: "CHT recorded this death, and may take it back; a death that a clin
 Context: Patient.deceased[x]
 * value[x] only boolean
 * value[x] 1..1
+
+Extension: SexAsWritten
+Id: sex-as-written
+Title: "Sex as written"
+Description: "`sex` as it stands in CHT, where it is none of the words that are known: nobody guesses what it means."
+Context: Patient, Practitioner
+* value[x] only string
+* value[x] 1..1
+
+Extension: Notes
+Id: notes
+Title: "Notes"
+Description: "What was noted of a person when they were registered in CHT, or since."
+Context: Patient, Practitioner
+* value[x] only string
+* value[x] 1..1
+
+Extension: RoleInCht
+Id: role-in-cht
+Title: "Role in CHT"
+Description: "What a person is in CHT, by its code or in words: `patient`, or what was specified as another role."
+Context: Patient
+* value[x] only string
+* value[x] 1..1
+
+Extension: RegisteredBy
+Id: registered-by
+Title: "Registered by"
+Description: "The report by which CHT came to know a person: a delivery of a newborn, say."
+Context: Patient
+* value[x] only Identifier
+* value[x] 1..1
+
+Extension: PrimaryContact
+Id: primary-contact
+Title: "Primary contact"
+Description: "Whom one speaks to at a place: the head of a household, the CHW of an area."
+Context: Location, Organization
+* value[x] only Reference(Patient or Practitioner)
+* value[x] 1..1

@@ -22,6 +22,8 @@ Usage: #definition
 * insert To(#temperature, #8310-5, "Body temperature")
 * insert To(#body_temperature, #8310-5, "Body temperature")
 * insert To(#malaria_temp, #8310-5, "Body temperature")
+* insert To(#temp_infra, #8310-5, "Body temperature")
+* insert To(#temp_clinical, #8310-5, "Body temperature")
 * insert To(#breathing_count, #9279-1, "Respiratory rate")
 * insert To(#birth_weight, #8339-4, "Birth weight Measured")
 * insert To(#birth_length, #89269-5, "Body height Measured --at birth")
@@ -92,12 +94,14 @@ Usage: #definition
 * name = "ChtSex"
 * title = "Sex in CHT to administrative gender"
 * status = #active
-* description = "`sex` of a CHT person as CHT's forms write it, and as SMS forms do."
+* description = "`sex` of a CHT person as CHT's forms write it, and as SMS forms do. What is in none of its rows has no administrative gender: it is not guessed."
 * group.source = "urn:cht:sex"
 * group.target = "http://hl7.org/fhir/administrative-gender"
 * insert To(#female, #female, "Female")
 * insert To(#male, #male, "Male")
 * insert To(#other, #other, "Other")
 * insert To(#unknown, #unknown, "Unknown")
+* insert To(#f, #female, "Female")
+* insert To(#m, #male, "Male")
 * insert To(#F, #female, "Female")
 * insert To(#M, #male, "Male")

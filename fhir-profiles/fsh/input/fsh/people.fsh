@@ -8,7 +8,7 @@ Description: "A person whom community health workers care for. Made from a CHT p
 * insert Identifier(shortcode, $shortcode, "patient_id: the short code that CHWs read out")
 * insert Identifier(externalId, $external-id, "external_id as typed into CHT")
 * insert NameAndPhones
-* extension contains Household named household 0..1 and Muted named muted 0..1
+* extension contains Household named household 0..1 and Muted named muted 0..1 and Notes named notes 0..1 and RoleInCht named role 0..1 and RegisteredBy named registeredBy 0..1 and SexAsWritten named sexAsWritten 0..1
 * birthDate.extension contains BirthDateEstimated named estimated 0..1
 * deceased[x] only dateTime or boolean
 * active MS
@@ -37,9 +37,11 @@ Title: "Community health worker"
 Description: "Somebody who cares for patients: CHW, supervisor, nurse. Made from a CHT person with such a role."
 * insert IdentifiersByTheirSystem
 * insert Identifier(uuid, $uuid, "_id of the CHT person")
+* insert Identifier(shortcode, $shortcode, "patient_id: the short code that CHT gives to every person")
 * insert Identifier(externalId, $external-id, "external_id as typed into CHT")
 * insert NameAndPhones
-* extension contains Muted named muted 0..1
+* extension contains Muted named muted 0..1 and Notes named notes 0..1 and SexAsWritten named sexAsWritten 0..1
+* birthDate.extension contains BirthDateEstimated named estimated 0..1
 * active MS
 * name MS
 * telecom MS

@@ -5,8 +5,10 @@ Title: "Organization of CHT"
 Description: "A place of CHT that is more than a household: an area, a health facility, a district. Or the organization of an EMR that asks for follow-ups."
 * identifier.system 1..1
 * identifier.value 1..1
+* extension contains Muted named muted 0..1 and PrimaryContact named primaryContact 0..1
 * name 1..1 MS
 * type MS
+* contact MS
 * partOf MS
 * endpoint MS
 
@@ -20,12 +22,13 @@ Description: "Any place of CHT's hierarchy, from the household to the district."
 * identifier[place] 1..1
 * insert Identifier(shortcode, $shortcode, "place_id: the short code that CHWs read out")
 * insert Identifier(externalId, $external-id, "external_id as typed into CHT")
-* extension contains Muted named muted 0..1
+* extension contains Muted named muted 0..1 and PrimaryContact named primaryContact 0..1
 * status 1..1
 * mode 1..1
 * mode = #instance
 * type 1..*
 * type from ChtPlaceTypes (extensible)
+* position MS
 * partOf MS
 
 Profile: ChtEndpoint

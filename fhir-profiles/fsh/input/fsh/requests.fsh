@@ -18,6 +18,7 @@ Description: "A CHW sends a patient to a clinic. The clinic moves the Task besid
 * authoredOn 1..1
 * requester MS
 * performer MS
+* performer ^short = "The clinic, by the number that its country gave it"
 * reasonCode MS
 * note MS
 
@@ -45,8 +46,8 @@ Title: "Request that a CHW trace a contact"
 Description: "A clinic asks that a CHW find somebody who has been in contact with its patient. The contact stands in it as a contained RelatedPerson."
 * code 1..1
 * code from ContactTracingCodes (extensible)
-* reasonCode 1..*
-* reasonCode ^short = "The disease"
+* reasonCode MS
+* reasonCode ^short = "The disease, if the code does not say it"
 * occurrence[x] ^short = "When they were in contact"
 
 Profile: RequestTask

@@ -30,6 +30,25 @@ Description: "What was answered to one question of a CHT form. The question is c
 * effective[x] 1..1
 * effective[x] only dateTime
 
+Profile: FollowUpOutcome
+Parent: Answer
+Id: follow-up-outcome
+Title: "What came of a follow-up"
+Description: "Whether a CHW found whom a clinic asked for, by the same code whatever form they filled."
+* code = FollowUpQuestionCodes#outcome
+* value[x] only CodeableConcept
+* value[x] 1..1
+* valueCodeableConcept from Outcomes (required)
+
+Profile: NextVisit
+Parent: Answer
+Id: next-visit
+Title: "Next visit"
+Description: "When the patient is to come, or the CHW to go, again: by the same code whatever form they filled."
+* code = FollowUpQuestionCodes#next-visit
+* value[x] only dateTime
+* value[x] 1..1
+
 Profile: Answers
 Parent: QuestionnaireResponse
 Id: answers
@@ -39,7 +58,8 @@ Description: "A CHT form as one QuestionnaireResponse, for systems that take the
 * identifier.system 1..1
 * identifier.value 1..1
 * subject 1..1
-* subject only Reference(Patient)
+* subject only Reference(Patient or Location)
+* subject ^short = "The patient; of a report about a place, the place"
 * authored 1..1
 * item 1..*
 

@@ -78,3 +78,18 @@ Id: follow-up-outcomes
 Title: "What came of a follow-up"
 Description: "All of them."
 * include codes from system OutcomeCodes
+
+CodeSystem: FollowUpQuestionCodes
+Id: follow-up-question
+Title: "Questions of a follow-up"
+Description: "What every follow-up tells, whichever form it was filled in."
+* ^caseSensitive = true
+* #outcome "What came of it"
+* #next-visit "Next visit"
+
+CodeSystem: AnswerKindCodes
+Id: answer-kind
+Title: "Kinds of answers"
+Description: "How an answer came into a form."
+* ^caseSensitive = true
+* #calculated "Calculated by the form, or hidden in it: nobody was asked"
