@@ -134,6 +134,9 @@ impl House {
         if let Some((key, why)) = unknown_names(settings, &mappings).into_iter().next() {
             return Err(format!("{key}: {why}"));
         }
+        for warning in translate::proof::at_start(&mappings) {
+            tracing::warn!("{warning}");
+        }
         let corridor = Corridor::new(near, mappings, traffic, clock, options(settings));
         let answer_within = Arc::new(AtomicU64::new(settings.server.answer_within_ms));
         let live = Live { answer_within: answer_within.clone(), log_filter: Arc::default() };

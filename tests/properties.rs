@@ -6,6 +6,7 @@ use cht_fhir_mediator::http::parse_json;
 use cht_fhir_mediator::translate::{Mappings, Source, check_fhir, guess_route};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 fn seeds() -> Vec<Value> {
     let folder = format!("{}/tests/fixtures/pushes", env!("CARGO_MANIFEST_DIR"));
@@ -76,9 +77,12 @@ fn step(value: &mut Value, at: &mut usize, new: &Value) {
     }
 }
 
-fn mappings() -> Mappings {
-    Mappings::new(&config::load(None, std::iter::empty()).map_err(|_| ()).expect("defaults").translate)
-        .expect("mappings")
+fn mappings() -> &'static Mappings {
+    static DEFAULT: LazyLock<Mappings> = LazyLock::new(|| {
+        Mappings::new(&config::load(None, std::iter::empty()).map_err(|_| ()).expect("defaults").translate)
+            .expect("mappings")
+    });
+    &DEFAULT
 }
 
 fn body_of(seed: &Value) -> (Route, Value) {

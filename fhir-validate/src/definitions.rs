@@ -1,6 +1,7 @@
 //! StructureDefinitions, compiled to trees of elements.
 use crate::invariant::{Check, check_of};
 use crate::primitive::Primitive;
+use crate::slice::is_understood;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(crate) enum Kind {
 pub(crate) struct Type {
     pub code: String,
     pub kind: Kind,
-    /// Types that a Reference may point to; empty: any.
+    /// Types, or URLs of profiles, that a Reference may point to; empty: any.
     pub targets: Vec<String>,
     /// Profiles of the type, such as an extension's.
     pub profiles: Vec<String>,
@@ -87,6 +88,8 @@ pub struct Child {
     pub is_list: bool,
     /// The codes that may stand there; empty: any.
     pub codes: Vec<String>,
+    /// The types that a Reference may point to; empty: any.
+    pub targets: Vec<String>,
 }
 
 /// Everything that resources are checked against. Share it: making it costs some milliseconds.
@@ -145,10 +148,21 @@ impl Definitions {
             Some("StructureDefinition") => {
                 let kind = resource["type"].as_str().unwrap_or_default().to_string();
                 if !resource["snapshot"]["element"].is_array() {
-                    return Err(format!("{url}: a StructureDefinition without a snapshot"));
+                    return Err(format!(
+                        "{url}: a StructureDefinition without a snapshot; make one, such as with `sushi --snapshot`"
+                    ));
                 }
                 if !self.types.contains_key(&kind) {
-                    return Err(format!("{url}: the type {kind} is not known"));
+                    let best = self
+                        .types
+                        .keys()
+                        .map(|known| (strsim::jaro_winkler(&kind, known), known))
+                        .max_by(|a, b| a.0.total_cmp(&b.0));
+                    let hint = match best {
+                        Some((score, known)) if score > 0.85 => format!("; did you mean {known}?"),
+                        _ => String::new(),
+                    };
+                    return Err(format!("{url}: the type {kind} is not known here{hint}"));
                 }
                 let element =
                     self.tree(&resource["snapshot"]["element"]).map_err(|why| format!("{url}: {why}"))?;
@@ -181,7 +195,8 @@ impl Definitions {
         self.profiles.keys().map(String::as_str)
     }
 
-    /// Keys of constraints that are not checked, because nobody has taught them to this crate.
+    /// What is not checked, because nobody has taught it to this crate: keys of constraints, and
+    /// slices that are told apart in other ways.
     pub fn unchecked(&self) -> &[String] {
         &self.unknown
     }
@@ -208,9 +223,10 @@ impl Definitions {
         for child in self.children_of(element, None)? {
             let codes =
                 child.binding.as_ref().map(|codes| codes.all().into_iter().map(String::from).collect());
-            let of = |name: String, types: Vec<String>| Child {
+            let of = |name: String, types: &[Type]| Child {
                 name,
-                types,
+                types: types.iter().map(|t| t.code.clone()).collect(),
+                targets: types.iter().flat_map(|t| self.targets_of(t)).map(String::from).collect(),
                 min: child.min,
                 max: child.max,
                 is_list: child.is_list,
@@ -218,14 +234,24 @@ impl Definitions {
             };
             match child.is_choice {
                 true => all.extend(
-                    child.types.iter().map(|t| of(choice_name(&child.name, &t.code), vec![t.code.clone()])),
+                    child
+                        .types
+                        .iter()
+                        .map(|t| of(choice_name(&child.name, &t.code), std::slice::from_ref(t))),
                 ),
-                false => {
-                    all.push(of(child.name.clone(), child.types.iter().map(|t| t.code.clone()).collect()))
-                }
+                false => all.push(of(child.name.clone(), &child.types)),
             }
         }
         Some(all)
+    }
+
+    /// The types that a Reference may point to; empty: any, or none that is known.
+    pub(crate) fn targets_of<'d>(&'d self, kind: &'d Type) -> Vec<&'d str> {
+        let of = |target: &'d String| match target.contains('/') {
+            true => self.type_of(target),
+            false => Some(target.as_str()).filter(|target| *target != "Resource"),
+        };
+        kind.targets.iter().map(of).collect::<Option<_>>().unwrap_or_default()
     }
 
     /// The elements below one: its own, those that it refers to, or those of its type.
@@ -319,6 +345,12 @@ impl Definitions {
             is_closed: definition["slicing"]["rules"] == "closed",
             slices: Vec::new(),
         });
+        for (kind, by) in slicing.iter().flat_map(|slicing: &Slicing| &slicing.discriminators) {
+            let what = format!("slices of {path} by {kind} of {by}");
+            if !is_understood(kind, by) && !self.unknown.contains(&what) {
+                self.unknown.push(what);
+            }
+        }
         let mut checks = Vec::new();
         for key in definition["constraint"].as_array().into_iter().flatten().filter_map(|c| c["key"].as_str())
         {
@@ -355,14 +387,12 @@ fn kind_of(definition: &Value) -> Type {
         let all = definition[key].as_array().into_iter().flatten().filter_map(Value::as_str);
         all.map(String::from).collect()
     };
-    let mut targets: Vec<String> = last("targetProfile")
+    // A type's name, or the URL of a profile, which may not be known yet.
+    let targets = last("targetProfile")
         .iter()
-        .filter_map(|url| Some(url.strip_prefix("http://hl7.org/fhir/StructureDefinition/")?.to_string()))
+        .map(|url| url.strip_prefix("http://hl7.org/fhir/StructureDefinition/").unwrap_or(url))
+        .map(|url| url.split('|').next().unwrap_or(url).to_string())
         .collect();
-    // A target by a profile of ours, or any resource: the type cannot be told from the URL.
-    if targets.len() < last("targetProfile").len() || targets.iter().any(|t| t == "Resource") {
-        targets.clear();
-    }
     let kind = match Primitive::of(code) {
         Some(primitive) => Kind::Primitive(primitive),
         None if matches!(code, "Resource" | "DomainResource") => Kind::Resource,

@@ -245,14 +245,57 @@ fn references<'v>(value: &'v Value, found: &mut std::collections::HashSet<&'v st
     }
 }
 
+/// Elements and attributes of a narrative (txt-1): formatting, and nothing that is run or sent.
+const ELEMENTS: &str = "a abbr acronym b big blockquote br caption cite code col colgroup dd dfn div dl dt em h1 h2 h3 h4 h5 h6 \
+    hr i img li ol p pre q samp small span strong sub sup table tbody td tfoot th thead tr tt ul var";
+const ATTRIBUTES: &str = "abbr accesskey align alt axis bgcolor border cellhalign cellpadding cellspacing cellvalign char \
+    charoff charset cite class colspan compact coords dir frame headers height href hreflang hspace id lang longdesc \
+    name nowrap rel rev rowspan rules scope shape span src start style summary tabindex title type valign value \
+    vspace width";
+const XHTML: &str = "http://www.w3.org/1999/xhtml";
+
 fn is_narrative(value: &Value) -> bool {
-    let Some(div) = value.as_str() else { return false };
-    let small = div.trim().to_ascii_lowercase();
-    let content =
-        small.split('>').skip(1).any(|part| !part.split('<').next().unwrap_or_default().trim().is_empty())
-            || small.contains("<img");
-    small.starts_with("<div")
-        && small.ends_with("</div>")
-        && content
-        && !["<script", "<iframe", "<object", "<form", "javascript:"].iter().any(|bad| small.contains(bad))
+    let Some(text) = value.as_str() else { return false };
+    let text = without_entities(text);
+    let Ok(document) = roxmltree::Document::parse(&text) else { return false };
+    let root = document.root_element();
+    let is_listed = |list: &str, name: &str| list.split(' ').any(|known| known == name);
+    let is_allowed = |element: roxmltree::Node| {
+        element.tag_name().namespace() == Some(XHTML)
+            && is_listed(ELEMENTS, element.tag_name().name())
+            && element.attributes().all(|attribute| {
+                let (name, address) = (attribute.name(), attribute.value().trim().to_ascii_lowercase());
+                is_listed(ATTRIBUTES, name) && !address.starts_with("javascript:")
+            })
+    };
+    let has_content = |node: roxmltree::Node| {
+        node.is_element() && node.tag_name().name() == "img"
+            || node.is_text() && node.text().is_some_and(|text| !text.trim().is_empty())
+    };
+    root.tag_name().name() == "div"
+        && root.descendants().filter(roxmltree::Node::is_element).all(is_allowed)
+        && root.descendants().any(has_content)
+}
+
+/// XML knows five entities by name, HTML more: the others are characters here, whichever.
+fn without_entities(text: &str) -> String {
+    let mut parts = text.split('&');
+    let mut plain = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        match part.split_once(';') {
+            Some((name, rest))
+                if name.bytes().all(|b| b.is_ascii_alphanumeric())
+                    && name.len() < 10
+                    && !matches!(name, "amp" | "lt" | "gt" | "quot" | "apos") =>
+            {
+                plain.push('\u{a0}');
+                plain.push_str(rest);
+            }
+            _ => {
+                plain.push('&');
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
 }

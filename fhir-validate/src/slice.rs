@@ -13,10 +13,13 @@ impl Slicing {
 
     /// Whether every discriminator is of a kind that is understood here.
     pub(crate) fn is_understood(&self) -> bool {
-        self.discriminators
-            .iter()
-            .all(|(kind, _)| matches!(kind.as_str(), "value" | "pattern" | "exists" | "type"))
+        self.discriminators.iter().all(|(kind, path)| is_understood(kind, path))
     }
+}
+
+/// Not what stands in another resource (`resolve()`), nor in an extension, nor by a whole profile.
+pub(crate) fn is_understood(kind: &str, path: &str) -> bool {
+    matches!(kind, "value" | "pattern" | "exists" | "type") && !path.contains('(')
 }
 
 fn fits(kind: &str, path: &str, slice: &Element, item: &Value) -> bool {

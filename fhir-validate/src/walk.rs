@@ -61,8 +61,14 @@ impl Definitions {
         profile: Option<&str>,
         by_type: &BTreeMap<String, String>,
     ) -> Vec<Issue> {
-        let mut walk =
-            Walk { definitions: self, by_type, roots: Vec::new(), bundle: None, issues: Vec::new() };
+        let mut walk = Walk {
+            definitions: self,
+            by_type,
+            roots: Vec::new(),
+            resource: None,
+            bundle: None,
+            issues: Vec::new(),
+        };
         walk.resource(resource, None, profile, true);
         walk.issues.truncate(MOST);
         walk.issues
@@ -75,6 +81,8 @@ struct Walk<'a> {
     by_type: &'a BTreeMap<String, String>,
     /// The resources around, outermost first: `#id` is looked for in the one that contains.
     roots: Vec<&'a Value>,
+    /// The one that is walked: only here a type is said.
+    resource: Option<&'a Value>,
     bundle: Option<&'a Value>,
     issues: Vec<Issue>,
 }
@@ -116,6 +124,7 @@ impl<'a> Walk<'a> {
             }
             return;
         };
+        let around = self.resource.replace(resource);
         let bundle = self.bundle;
         if kind == "Bundle" {
             self.bundle = Some(resource);
@@ -153,6 +162,7 @@ impl<'a> Walk<'a> {
         self.issues_once();
         self.roots.pop();
         self.bundle = bundle;
+        self.resource = around;
     }
 
     /// What R4 and a profile both say is said once.
@@ -177,10 +187,13 @@ impl<'a> Walk<'a> {
         if fields.is_empty() {
             return self.told(at, "structure", "an empty object; leave the element out");
         }
+        if fields.len() == 1 && fields.contains_key("id") {
+            self.told(at, "invariant", "an element has more than its id (ele-1)");
+        }
         let mut counts = vec![0_u32; children.len()];
         let mut chosen: Vec<Option<&str>> = vec![None; children.len()];
         for (key, value) in fields {
-            if key == "resourceType" && (at.depth == 0 || fields.contains_key("resourceType")) {
+            if key == "resourceType" && self.resource.is_some_and(|resource| std::ptr::eq(resource, whole)) {
                 continue;
             }
             let (name, is_companion) =
@@ -191,6 +204,14 @@ impl<'a> Walk<'a> {
             };
             let child = &children[index];
             if is_companion {
+                if !kind.is_some_and(|kind| matches!(kind.kind, Kind::Primitive(_))) {
+                    self.told(
+                        &at.below(key, None),
+                        "structure",
+                        "only a primitive has id and extensions beside it",
+                    );
+                    continue;
+                }
                 self.companion(value, fields.get(name), child, &at.below(key, None));
                 // An extension may stand for the value.
                 if !fields.contains_key(name) {
@@ -207,7 +228,13 @@ impl<'a> Walk<'a> {
             counts[index] = self.child(value, child, kind, key, at, fields.get(&format!("_{key}")));
         }
         for (child, count) in children.iter().zip(counts) {
-            self.count(child, count, at);
+            self.count(child, &child.name, count, at);
+            let slices = child.slicing.iter().filter(|_| child.is_choice).flat_map(|slicing| &slicing.slices);
+            for (name, slice) in slices {
+                let key = slice_key(child, name, slice);
+                let count = fields.contains_key(key.as_str()) || fields.contains_key(&format!("_{key}"));
+                self.count(slice, &key, u32::from(count), at);
+            }
         }
         for (key, (holds, message)) in &element.checks {
             if key.starts_with("dom-") && self.roots.len() > 1 && self.bundle.is_none() {
@@ -238,9 +265,9 @@ impl<'a> Walk<'a> {
         self.told(&at.below(key, None), "structure", format!("this element is not known here{hint}"));
     }
 
-    fn count(&mut self, child: &Element, count: u32, at: &At) {
+    fn count(&mut self, child: &Element, name: &str, count: u32, at: &At) {
         if count < child.min {
-            let below = at.below(&child.name, None);
+            let below = at.below(name, None);
             let message = match child.min {
                 1 => "this element is required".to_string(),
                 min => format!("at least {min} are required"),
@@ -253,7 +280,7 @@ impl<'a> Walk<'a> {
             } else {
                 format!("at most {max} are allowed")
             };
-            self.told(&at.below(&child.name, None), "structure", message);
+            self.told(&at.below(name, None), "structure", message);
         }
     }
 
@@ -309,7 +336,8 @@ impl<'a> Walk<'a> {
                 if child.is_choice
                     && let Some(slicing) = &child.slicing
                 {
-                    for (_, slice) in slicing.slices.iter().filter(|(name, _)| name == key) {
+                    let own = |(name, slice): &&(String, Element)| slice_key(child, name, slice) == key;
+                    for (_, slice) in slicing.slices.iter().filter(own) {
                         self.value(one, slice, slice.types.first(), &at.below(key, None));
                     }
                 }
@@ -401,7 +429,7 @@ impl<'a> Walk<'a> {
                     "Extension" => self.extension(value, fields, at),
                     _ => {}
                 }
-                self.coded(value, element, at);
+                self.coded(value, element, name, at);
             }
         }
     }
@@ -439,26 +467,41 @@ impl<'a> Walk<'a> {
         self.checks(value, element, at);
     }
 
-    /// A Coding or CodeableConcept with a required binding.
-    fn coded(&mut self, value: &Value, element: &Element, at: &At) {
+    /// A required binding: one of the codings is in the set, and says of which system it is. A text
+    /// alone is in no set (<https://hl7.org/fhir/R4/terminologies.html#required>).
+    fn coded(&mut self, value: &Value, element: &Element, kind: &str, at: &At) {
         let Some(codes) = &element.binding else { return };
         if value.get("coding").is_none() && value.get("code").is_none() {
+            if kind == "CodeableConcept" && value.get("text").is_some() {
+                self.told(
+                    at,
+                    "code-invalid",
+                    "expected a coding of the value set that is required here, not only a text",
+                );
+            }
             return;
         }
         let known = codings(value).any(|c| {
             let code = c["code"].as_str().unwrap_or_default();
-            codes.has(c["system"].as_str(), code)
+            c["system"].as_str().is_some_and(|system| codes.has(Some(system), code))
         });
         if !known {
-            self.told(at, "code-invalid", "none of its codes is in the value set that is required here");
+            self.told(
+                at,
+                "code-invalid",
+                "none of its codes, with its system, is in the value set that is required here",
+            );
         }
     }
 
     /// `_birthDate`: id and extensions of a primitive, or a list of them.
     fn companion(&mut self, value: &'a Value, beside: Option<&Value>, child: &'a Element, at: &At) {
         let Some(element) = self.definitions.types.get("Extension") else { return };
-        let one = |walk: &mut Self, value: &'a Value, at: &At| match value {
+        let one = |walk: &mut Self, value: &'a Value, at: &At, has_value: bool| match value {
             Value::Object(fields) => {
+                if !has_value && fields.keys().all(|key| key == "id") {
+                    walk.told(at, "invariant", "an element has more than its id (ele-1)");
+                }
                 for (key, inner) in fields {
                     match (key.as_str(), inner) {
                         ("id", Value::String(_)) => {}
@@ -490,7 +533,8 @@ impl<'a> Walk<'a> {
                     if item.is_null() {
                         continue;
                     }
-                    one(self, item, &At { index: Some(i), ..*at });
+                    let has_value = beside.is_some_and(|beside| !beside[i].is_null());
+                    one(self, item, &At { index: Some(i), ..*at }, has_value);
                 }
                 if let Some(Value::Array(values)) = beside
                     && values.len() != items.len()
@@ -501,7 +545,7 @@ impl<'a> Walk<'a> {
             (Value::Array(_), false) | (Value::Object(_), true) => {
                 self.told(at, "structure", "of the same form as the element that it stands beside");
             }
-            _ => one(self, value, at),
+            _ => one(self, value, at, beside.is_some()),
         }
     }
 
@@ -520,12 +564,13 @@ impl<'a> Walk<'a> {
     }
 
     fn reference(&mut self, value: &Value, kind: &Type, at: &At) {
+        let targets = self.definitions.targets_of(kind);
         let wrong = |walk: &mut Self, at: &At| {
-            walk.told(at, "structure", format!("expected a reference to {}", kind.targets.join(" or ")));
+            walk.told(at, "structure", format!("expected a reference to {}", targets.join(" or ")));
         };
         if let Some(own) = value["type"].as_str()
-            && !kind.targets.is_empty()
-            && !kind.targets.iter().any(|target| target == own)
+            && !targets.is_empty()
+            && !targets.contains(&own)
         {
             return wrong(self, &at.below("type", None));
         }
@@ -554,8 +599,8 @@ impl<'a> Walk<'a> {
             type_of(reference).map(String::from)
         };
         if let Some(target) = target
-            && !kind.targets.is_empty()
-            && !kind.targets.contains(&target)
+            && !targets.is_empty()
+            && !targets.contains(&target.as_str())
         {
             wrong(self, &below);
         }
@@ -574,10 +619,44 @@ fn type_of(reference: &str) -> Option<&str> {
     (is_type(kind) && is_id(id)).then_some(kind)
 }
 
+/// Every type of resource of R4 (<https://hl7.org/fhir/R4/resourcelist.html>): other words in an address
+/// are somebody else's.
+const R4_TYPES: &str = "Account ActivityDefinition AdverseEvent AllergyIntolerance Appointment AppointmentResponse \
+    AuditEvent Basic Binary BiologicallyDerivedProduct BodyStructure Bundle CapabilityStatement CarePlan \
+    CareTeam CatalogEntry ChargeItem ChargeItemDefinition Claim ClaimResponse ClinicalImpression \
+    CodeSystem Communication CommunicationRequest CompartmentDefinition Composition ConceptMap Condition \
+    Consent Contract Coverage CoverageEligibilityRequest CoverageEligibilityResponse DetectedIssue \
+    Device DeviceDefinition DeviceMetric DeviceRequest DeviceUseStatement DiagnosticReport \
+    DocumentManifest DocumentReference EffectEvidenceSynthesis Encounter Endpoint EnrollmentRequest \
+    EnrollmentResponse EpisodeOfCare EventDefinition Evidence EvidenceVariable ExampleScenario \
+    ExplanationOfBenefit FamilyMemberHistory Flag Goal GraphDefinition Group GuidanceResponse \
+    HealthcareService ImagingStudy Immunization ImmunizationEvaluation ImmunizationRecommendation \
+    ImplementationGuide InsurancePlan Invoice Library Linkage List Location Measure MeasureReport Media \
+    Medication MedicationAdministration MedicationDispense MedicationKnowledge MedicationRequest \
+    MedicationStatement MedicinalProduct MedicinalProductAuthorization MedicinalProductContraindication \
+    MedicinalProductIndication MedicinalProductIngredient MedicinalProductInteraction \
+    MedicinalProductManufactured MedicinalProductPackaged MedicinalProductPharmaceutical \
+    MedicinalProductUndesirableEffect MessageDefinition MessageHeader MolecularSequence NamingSystem \
+    NutritionOrder Observation ObservationDefinition OperationDefinition OperationOutcome Organization \
+    OrganizationAffiliation Parameters Patient PaymentNotice PaymentReconciliation Person PlanDefinition \
+    Practitioner PractitionerRole Procedure Provenance Questionnaire QuestionnaireResponse RelatedPerson \
+    RequestGroup ResearchDefinition ResearchElementDefinition ResearchStudy ResearchSubject \
+    RiskAssessment RiskEvidenceSynthesis Schedule SearchParameter ServiceRequest Slot Specimen \
+    SpecimenDefinition StructureDefinition StructureMap Subscription Substance SubstanceNucleicAcid \
+    SubstancePolymer SubstanceProtein SubstanceReferenceInformation SubstanceSourceMaterial \
+    SubstanceSpecification SupplyDelivery SupplyRequest Task TerminologyCapabilities TestReport \
+    TestScript ValueSet VerificationResult VisionPrescription";
+
 fn is_type(text: &str) -> bool {
-    text.len() > 2
-        && text.starts_with(|c: char| c.is_ascii_uppercase())
-        && text.bytes().all(|b| b.is_ascii_alphabetic())
+    R4_TYPES.split(' ').any(|known| known == text)
+}
+
+/// The key of a slice of a choice: `valueString`.
+fn slice_key(child: &Element, name: &str, slice: &Element) -> String {
+    match slice.types.as_slice() {
+        [one] => choice_name(&child.name, &one.code),
+        _ => name.into(),
+    }
 }
 
 fn index_of<'d>(children: &'d [Element], name: &str) -> Option<(usize, Option<&'d Type>)> {

@@ -27,6 +27,11 @@ fn request(more: Value) -> Value {
     )
 }
 
+fn narrative(content: &str) -> Value {
+    let div = format!("<div xmlns=\"http://www.w3.org/1999/xhtml\">{content}</div>");
+    patient(json!({"text": {"status": "generated", "div": div}}))
+}
+
 fn bundle(kind: &str, entries: Value) -> Value {
     json!({"resourceType": "Bundle", "type": kind, "entry": entries})
 }
@@ -60,7 +65,12 @@ fn each_fault_is_found_where_it_is() {
             ),
             vec![],
         ),
-        (patient(json!({"name": [{"given": [null, "A"], "_given": [{"id": "x"}, null]}]})), vec![]),
+        (
+            patient(
+                json!({"name": [{"given": [null, "A"], "_given": [{"extension": [{"url": "urn:x", "valueString": "x"}]}, null]}]}),
+            ),
+            vec![],
+        ),
         (patient(json!({"extension": [{"url": "urn:any", "valueString": "x"}]})), vec![]),
         (
             request(
@@ -88,6 +98,49 @@ fn each_fault_is_found_where_it_is() {
         (
             json!({"resourceType": "Encounter", "status": "finished", "class": {"code": "HH"}, "location": [{"status": "active"}]}),
             vec!["required Encounter.location[0].location"],
+        ),
+        // An id alone is nothing, and only primitives have companions.
+        (
+            observation(json!({"code": null, "_code": {"id": "x"}})),
+            vec!["structure Observation._code", "required Observation.code"],
+        ),
+        (observation(json!({"status": null, "_status": {"id": "x"}})), vec!["invariant Observation._status"]),
+        (observation(json!({"code": {"id": "x"}})), vec!["invariant Observation.code"]),
+        (observation(json!({"_valueQuantity": {"id": "x"}})), vec!["structure Observation._valueQuantity"]),
+        (
+            patient(json!({"name": [{"given": [null, "A"], "_given": [{"id": "x"}, null]}]})),
+            vec!["invariant Patient.name[0]._given[0]"],
+        ),
+        (patient(json!({"id": "x", "name": null})), vec![]),
+        (
+            patient(json!({"name": [{"resourceType": "HumanName", "text": "A"}]})),
+            vec!["structure Patient.name[0].resourceType"],
+        ),
+        (
+            patient(json!({"contact": [{"resourceType": "X", "name": {"text": "A"}}]})),
+            vec!["structure Patient.contact[0].resourceType"],
+        ),
+        // Narratives.
+        (
+            narrative("<p>Achieng&nbsp;<b>was</b> seen</p><table class='a'><tr><td>1</td></tr></table>"),
+            vec![],
+        ),
+        (narrative("<img src='#a' alt='a'/>"), vec![]),
+        (narrative("<a href='http://x'>x</a><script>x</script>"), vec!["invariant Patient.text.div"]),
+        (narrative("<p onclick='x()'>x</p>"), vec!["invariant Patient.text.div"]),
+        (narrative("<a href=' JavaScript:x()'>x</a>"), vec!["invariant Patient.text.div"]),
+        (narrative("<input value='x'/>x"), vec!["invariant Patient.text.div"]),
+        (narrative("<p>x"), vec!["invariant Patient.text.div"]),
+        (narrative("<p> </p>"), vec!["invariant Patient.text.div"]),
+        (
+            patient(json!({"text": {"status": "generated", "div": "<div>x</div>"}})),
+            vec!["invariant Patient.text.div"],
+        ),
+        // Addresses.
+        (request(json!({"subject": {"reference": "https://hris.org/Staff/77"}})), vec![]),
+        (
+            request(json!({"subject": {"reference": "https://hris.org/Practitioner/77"}})),
+            vec!["structure ServiceRequest.subject.reference"],
         ),
         // Forms.
         (patient(json!({"name": {"text": "A"}})), vec!["structure Patient.name"]),
@@ -169,7 +222,9 @@ fn each_fault_is_found_where_it_is() {
         // Companions.
         (patient(json!({"_gender": {"valu": 1}})), vec!["structure Patient._gender.valu"]),
         (
-            patient(json!({"name": [{"given": ["A"], "_given": [null, {"id": "x"}]}]})),
+            patient(
+                json!({"name": [{"given": ["A"], "_given": [null, {"extension": [{"url": "urn:x", "valueString": "x"}]}]}]}),
+            ),
             vec!["structure Patient.name[0]._given"],
         ),
         (patient(json!({"extension": [{"url": "urn:x"}]})), vec!["invariant Patient.extension[0]"]),
@@ -381,6 +436,14 @@ fn a_profile_is_enforced() {
             json!({"identifier": [uuid], "maritalStatus": {"coding": [{"system": "http://o/cs", "code": "z"}]}}),
             vec!["code-invalid Patient.maritalStatus"],
         ),
+        (
+            json!({"identifier": [uuid], "maritalStatus": {"text": "married"}}),
+            vec!["code-invalid Patient.maritalStatus"],
+        ),
+        (
+            json!({"identifier": [uuid], "maritalStatus": {"coding": [{"code": "b"}]}}),
+            vec!["code-invalid Patient.maritalStatus"],
+        ),
         (json!({"identifier": [uuid], "active": false}), vec!["value Patient.active"]),
         (
             json!({"identifier": [uuid], "generalPractitioner": [{"type": "Organization"}]}),
@@ -396,6 +459,102 @@ fn a_profile_is_enforced() {
         assert_eq!(found(&definitions, &resource, Some("http://o/p")), expected, "{resource}");
         let claimed = with(resource.clone(), json!({"meta": {"profile": ["http://o/p|1.0"]}}));
         assert_eq!(found(&definitions, &claimed, None), expected, "claimed by itself: {resource}");
+    }
+}
+
+/// A profile of Observation with these elements besides its root.
+fn of_observation(url: &str, elements: Value) -> Value {
+    let mut all = vec![json!({"id": "Observation", "path": "Observation"})];
+    all.extend(elements.as_array().into_iter().flatten().cloned());
+    json!({"resourceType": "StructureDefinition", "url": url, "type": "Observation", "snapshot": {"element": all}})
+}
+
+#[test]
+fn slices_of_a_choice_are_counted_and_targets_by_profile_are_types() {
+    let ours = json!({"resourceType": "StructureDefinition", "url": "http://o/patient", "type": "Patient",
+        "snapshot": {"element": [{"id": "Patient", "path": "Patient"}]}});
+    let profile = of_observation(
+        "http://o/observation",
+        json!([
+            {"id": "Observation.status", "path": "Observation.status", "min": 1, "max": "1", "type": [{"code": "code"}]},
+            {"id": "Observation.code", "path": "Observation.code", "min": 1, "max": "1", "type": [{"code": "CodeableConcept"}]},
+            {"id": "Observation.subject", "path": "Observation.subject", "min": 0, "max": "1",
+                "type": [{"code": "Reference", "targetProfile": ["http://o/patient"]}]},
+            {"id": "Observation.value[x]", "path": "Observation.value[x]", "min": 0, "max": "1",
+                "slicing": {"discriminator": [{"type": "type", "path": "$this"}], "rules": "open"},
+                "type": [{"code": "string"}, {"code": "Quantity"}, {"code": "boolean"}]},
+            {"id": "Observation.value[x]:valueQuantity", "path": "Observation.value[x]", "sliceName": "valueQuantity",
+                "min": 1, "max": "1", "type": [{"code": "Quantity"}]},
+            {"id": "Observation.value[x]:valueBoolean", "path": "Observation.value[x]", "sliceName": "valueBoolean",
+                "min": 0, "max": "0", "type": [{"code": "boolean"}]}
+        ]),
+    );
+    let mut definitions = Definitions::r4();
+    // The profile that is referred to may come later.
+    definitions.add(&profile).expect("added");
+    definitions.add(&ours).expect("added");
+    assert!(definitions.unchecked().iter().all(|what| !what.starts_with("slices")));
+    for (more, expected) in [
+        (json!({"valueQuantity": {"value": 1}, "subject": {"reference": "Patient/1"}}), vec![]),
+        (json!({}), vec!["required Observation.valueQuantity"]),
+        (json!({"valueString": "x"}), vec!["required Observation.valueQuantity"]),
+        (
+            json!({"valueBoolean": true}),
+            vec!["required Observation.valueQuantity", "structure Observation.valueBoolean"],
+        ),
+        (
+            json!({"valueQuantity": {"value": 1}, "subject": {"reference": "Group/1"}}),
+            vec!["structure Observation.subject.reference"],
+        ),
+    ] {
+        let resource = observation(more);
+        assert_eq!(found(&definitions, &resource, Some("http://o/observation")), expected, "{resource}");
+    }
+}
+
+#[test]
+fn what_is_not_checked_is_said_and_raises_no_alarm() {
+    let sliced = |kind: &str, path: &str| {
+        of_observation(
+            "http://o/sliced",
+            json!([
+                {"id": "Observation.status", "path": "Observation.status", "min": 1, "max": "1", "type": [{"code": "code"}]},
+                {"id": "Observation.code", "path": "Observation.code", "min": 1, "max": "1", "type": [{"code": "CodeableConcept"}]},
+                {"id": "Observation.performer", "path": "Observation.performer", "min": 0, "max": "*",
+                    "slicing": {"discriminator": [{"type": kind, "path": path}], "rules": "closed"},
+                    "type": [{"code": "Reference"}]},
+                {"id": "Observation.performer:chw", "path": "Observation.performer", "sliceName": "chw", "min": 1, "max": "1",
+                    "type": [{"code": "Reference"}]}
+            ]),
+        )
+    };
+    for (kind, path) in
+        [("profile", "$this"), ("type", "resolve()"), ("value", "extension('http://x').value")]
+    {
+        let mut definitions = Definitions::r4();
+        definitions.add(&sliced(kind, path)).expect("added");
+        let expected = format!("slices of Observation.performer by {kind} of {path}");
+        assert!(definitions.unchecked().contains(&expected), "{:?}", definitions.unchecked());
+        let resource = observation(json!({"performer": [{"reference": "Practitioner/1"}]}));
+        assert_eq!(found(&definitions, &resource, Some("http://o/sliced")), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn why_a_profile_cannot_be_added_is_said() {
+    let mut definitions = Definitions::r4();
+    for (profile, expected) in [
+        (
+            json!({"resourceType": "StructureDefinition", "url": "http://o/p", "type": "Patient"}),
+            "sushi --snapshot",
+        ),
+        (
+            json!({"resourceType": "StructureDefinition", "url": "http://o/p", "type": "Patiet", "snapshot": {"element": [{"path": "Patiet"}]}}),
+            "did you mean Patient?",
+        ),
+    ] {
+        let why = definitions.add(&profile).expect_err("not added");
+        assert!(why.contains(expected), "{why}");
     }
 }
 

@@ -5,7 +5,6 @@ use crate::translate::Mappings;
 use crate::translate::proof::survival::{Field, Survives};
 use crate::translate::proof::{self, Report};
 use clap::Args;
-use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -34,6 +33,10 @@ pub(super) fn run(file: Option<&Path>, options: &Options) -> ExitCode {
                 Ok(mappings) => {
                     let report = proof::prove(&mappings);
                     said.extend(summary(&mappings, &report, options));
+                    let (all, own) = mappings.set().conformance.count();
+                    said.push(format!(
+                        "profiles, ValueSets, CodeSystems and ConceptMaps: {all}, {own} of them yours"
+                    ));
                     mistakes.extend(report.mistakes);
                     warnings.extend(report.warnings);
                     let unknown = house::unknown_names(&settings, &mappings);
@@ -42,12 +45,6 @@ pub(super) fn run(file: Option<&Path>, options: &Options) -> ExitCode {
                 }
             }
         }
-    }
-    let profiles = Path::new("fhir-profiles");
-    if profiles.is_dir() {
-        let (count, found) = profile_mistakes(profiles);
-        said.push(format!("profiles: {count} read"));
-        mistakes.extend(found);
     }
     if !options.quiet {
         said.iter().for_each(|line| println!("{line}"));
@@ -112,29 +109,4 @@ fn survival(fields: &[Field], full: bool) -> Vec<String> {
         }
     }
     lines
-}
-
-/// Every profile file is JSON and a conformance resource.
-fn profile_mistakes(folder: &Path) -> (usize, Vec<String>) {
-    let Ok(files) = std::fs::read_dir(folder) else {
-        return (0, vec![format!("{}: cannot be read", folder.display())]);
-    };
-    let mut mistakes = Vec::new();
-    let mut seen = 0;
-    for path in
-        files.flatten().map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "json"))
-    {
-        seen += 1;
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        match serde_json::from_str::<Value>(&text) {
-            Err(error) => {
-                mistakes.push(format!("{}:{}:{}: not JSON", path.display(), error.line(), error.column()))
-            }
-            Ok(profile) if profile["resourceType"].as_str().is_none() => {
-                mistakes.push(format!("{}:1: resourceType is missing", path.display()));
-            }
-            Ok(_) => {}
-        }
-    }
-    (seen, mistakes)
 }

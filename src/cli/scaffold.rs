@@ -2,6 +2,7 @@
 use super::fail;
 use crate::config::Settings;
 use crate::domain::message::Route;
+use crate::translate::language::mistake::Mistake;
 use crate::translate::proof::cases;
 use crate::translate::scaffold::{Scaffold, scaffold};
 use crate::translate::{Mappings, Source};
@@ -25,10 +26,12 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(settings: &Settings, options: &Options) -> ExitCode {
-    let made = std::fs::read_to_string(&options.file)
-        .map_err(|e| e.to_string())
-        .and_then(|text| scaffold(&text, options.form.as_deref(), options.name.as_deref()))
-        .map_err(|why| format!("{}: {why}", options.file.display()));
+    let read = std::fs::read_to_string(&options.file).map_err(|e| e.to_string());
+    let made = Mappings::new(&settings.translate).map_err(|mistakes| told(&mistakes)).and_then(|mappings| {
+        let (form, name) = (options.form.as_deref(), options.name.as_deref());
+        read.and_then(|text| scaffold(&text, form, name, &mappings))
+            .map_err(|why| format!("{}: {why}", options.file.display()))
+    });
     let made = match made {
         Ok(made) => made,
         Err(why) => return fail(&why),
@@ -43,6 +46,10 @@ pub(super) fn run(settings: &Settings, options: &Options) -> ExitCode {
     }
 }
 
+fn told(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 fn write(settings: &Settings, made: &Scaffold) -> Result<(), String> {
     let folder = &settings.translate.mappings;
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -54,10 +61,7 @@ fn write(settings: &Settings, made: &Scaffold) -> Result<(), String> {
         ));
     }
     std::fs::write(&file, &made.yaml).map_err(|e| format!("{}: {e}", file.display()))?;
-    let told = |mistakes: Vec<crate::translate::language::mistake::Mistake>| {
-        mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    };
-    let mappings = Mappings::new(&settings.translate).map_err(told)?;
+    let mappings = Mappings::new(&settings.translate).map_err(|mistakes| told(&mistakes))?;
     let route = Route::ChtPush(None);
     let source = Source { route: &route, body: &made.example, received: cases::RECEIVED };
     let translated = mappings.translate(&source, Some(&made.name)).map_err(|refusal| refusal.to_string())?;

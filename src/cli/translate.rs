@@ -4,7 +4,8 @@ use crate::config::Settings;
 use crate::domain::follow_up::Meaning;
 use crate::domain::message::Route;
 use crate::translate::language::eval::Traced;
-use crate::translate::proof::cases;
+use crate::translate::language::yaml;
+use crate::translate::proof::cases::{self, Direction};
 use crate::translate::{Mappings, Source, Translated, check_fhir, guess_route};
 use clap::Args;
 use serde_json::{Value, json};
@@ -38,8 +39,10 @@ struct Message {
     route: Option<Route>,
     body: Value,
     received: Option<i64>,
-    /// The case's file as it is.
-    case: Option<Value>,
+    /// The case's text, if it is one.
+    case: Option<String>,
+    /// A case that is read backwards, by the mapping that it stands beside.
+    back: Option<String>,
 }
 
 pub(super) fn run(settings: &Settings, options: &Options) -> ExitCode {
@@ -52,13 +55,14 @@ pub(super) fn run(settings: &Settings, options: &Options) -> ExitCode {
 fn work(settings: &Settings, options: &Options) -> Result<(), String> {
     let name = options.file.display();
     let told = |why: &dyn std::fmt::Display| format!("{name}: {why}");
-    let message = read(&options.file).map_err(|why| told(&why))?;
+    let message = read(&options.file, options.mapping.as_deref()).map_err(|why| told(&why))?;
     let mappings = Mappings::new(&settings.translate)
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let given = options.received.map(|instant| instant.as_millisecond());
     let fresh = if options.accept { cases::RECEIVED } else { jiff::Timestamp::now().as_millisecond() };
     let received = given.or(message.received).unwrap_or(fresh);
-    if let (true, Some(mapping)) = (options.back, &options.mapping) {
+    let backwards = if options.back { options.mapping.as_ref() } else { message.back.as_ref() };
+    if let Some(mapping) = backwards {
         let back = mappings.back(mapping, &message.body, received).map_err(|refusal| told(&refusal))?;
         if back.is_empty() {
             return Err(told(&format!("{mapping} makes nothing like it")));
@@ -107,11 +111,7 @@ fn finish(
         return Ok(());
     }
     let (path, case) = match &message.case {
-        Some(case) => {
-            let mut case = case.clone();
-            case["output"] = made.clone();
-            (options.file.clone(), case)
-        }
+        Some(case) => (options.file.clone(), cases::with_output(case, &options.file, made)?),
         None => {
             let folder = &settings.translate.mappings;
             if !folder.is_dir() {
@@ -125,15 +125,15 @@ fn finish(
             if options.back {
                 case["direction"] = json!("back");
             }
-            (folder.join(format!("{}.json", stem.unwrap_or_else(|| "case".into()))), case)
+            (folder.join(format!("{}.json", stem.unwrap_or_else(|| "case".into()))), cases::written(&case))
         }
     };
-    std::fs::write(&path, cases::written(&case)).map_err(|e| format!("{}: {e}", path.display()))?;
+    std::fs::write(&path, case).map_err(|e| format!("{}: {e}", path.display()))?;
     println!("{}: accepted; look at the difference before you commit it", path.display());
     Ok(())
 }
 
-fn read(file: &Path) -> Result<Message, String> {
+fn read(file: &Path, mapping: Option<&str>) -> Result<Message, String> {
     let bytes = match file.as_os_str() == "-" {
         true => {
             let mut bytes = Vec::new();
@@ -142,19 +142,32 @@ fn read(file: &Path) -> Result<Message, String> {
         false => std::fs::read(file),
     };
     let bytes = bytes.map_err(|e| e.to_string())?;
-    let value = crate::http::parse_json(&bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let is_yaml = file.extension().is_some_and(|e| e == "yaml" || e == "yml");
+    let value = match is_yaml {
+        true => yaml::parse(&text).map_err(|(at, why)| format!("{}:{}: {why}", at.line, at.column))?.value(),
+        false => crate::http::parse_json(&bytes)?,
+    };
     let is_case = value["input"].is_object() && (!value["output"].is_null() || value["error"].is_string());
     if !is_case {
         let (route, body) = guess_route(&value).map_or((None, value), |(route, body)| (Some(route), body));
-        return Ok(Message { route, body, received: None, case: None });
+        return Ok(Message { route, body, received: None, case: None, back: None });
     }
-    let text = String::from_utf8_lossy(&bytes);
-    let case = cases::read("", &file.display().to_string(), &text).map_err(|mistake| mistake.to_string())?;
+    // Beside the mapping `name` it stands in `name.cases`.
+    let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let beside = folder.and_then(|name| name.strip_suffix(".cases").map(String::from));
+    let mapping = mapping.map(String::from).or(beside).unwrap_or_default();
+    let case =
+        cases::read(&mapping, &file.display().to_string(), &text).map_err(|mistake| mistake.to_string())?;
+    if case.direction == Direction::Back && mapping.is_empty() {
+        return Err("a case that is read backwards: say by which --mapping".into());
+    }
     Ok(Message {
         route: Some(case.route),
         body: case.input,
         received: Some(case.received),
-        case: Some(value),
+        case: Some(text.into_owned()),
+        back: (case.direction == Direction::Back).then_some(mapping),
     })
 }
 
@@ -172,6 +185,6 @@ fn only_ignored(translated: &Translated) -> Option<String> {
 /// `Patient.name[0]  mediator-config/mappings/patient.yaml:38  doc.name`
 fn explained(traced: &Traced) -> String {
     let place = format!("{}:{}", traced.origin.file, traced.origin.at.line);
-    let from = if traced.from.is_empty() { "(made here)".into() } else { traced.from.join(", ") };
+    let from = if traced.from.is_empty() { "(as it stands)".into() } else { traced.from.join(", ") };
     format!("{:<48} {place:<48} {from}", traced.element)
 }

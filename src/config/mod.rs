@@ -214,6 +214,8 @@ pub struct Translate {
     pub person_types: Vec<String>,
     /// A folder of mappings over the built-in ones.
     pub mappings: PathBuf,
+    /// A folder of profiles, ValueSets, CodeSystems and ConceptMaps over the built-in ones.
+    pub profiles: PathBuf,
 }
 
 #[derive(Clone, Deserialize)]

@@ -69,6 +69,6 @@ fn subject_of(made: &Made) -> Subject {
         .iter()
         .filter_map(|i| Some(Identifier::new(text(&i["system"])?, text(&i["value"])?)))
         .collect();
-    let path = identifier_path(made.rule).unwrap_or_else(|| "doc".into());
+    let path = identifier_path(made.rule, None).unwrap_or_else(|| "doc".into());
     Subject { identifiers, reference: None, path }
 }

@@ -1,6 +1,7 @@
 //! What a message means. Pure: no clock, no network, no store.
 //!
 //! The corridor knows this door only; behind it stands one file a kind of message.
+mod conformance;
 mod drop_in;
 mod guess;
 mod inbound;
@@ -15,13 +16,11 @@ mod shape;
 mod store;
 mod values;
 
+pub use conformance::{Conformance, capabilities};
 pub use guess::guess_route;
 pub(crate) use inbound::focus_of;
 pub use set::Set;
-pub use shape::{
-    Profiles, TYPES, capabilities, check_fhir, check_taken, check_valid, definitions, is_url_of, plain,
-    unknown_profiles,
-};
+pub use shape::{Profiles, TYPES, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles};
 
 use crate::config;
 use crate::domain::follow_up::Meaning;
@@ -57,7 +56,7 @@ pub struct Translated {
     /// The mapping that claimed the message; for a Bundle, those of its parts, joined by `+`.
     pub mapping: String,
     pub parts: Vec<Part>,
-    /// The version (hash) of each mapping, in the same order; empty for what is done in Rust.
+    /// The version of each mapping, in the same order: a hash, or ours for what is done in Rust.
     pub versions: Vec<String>,
 }
 
@@ -103,6 +102,9 @@ fn missing(path: &str) -> Refusal {
     required(path, "missing or empty")
 }
 
+/// Problems of what a mapping makes that are told at once.
+const MOST_TOLD: usize = 10;
+
 /// What is done in Rust, because it keeps what came instead of mapping it.
 const BUILT_IN: &[&str] = &["drop-in", "store"];
 
@@ -114,20 +116,29 @@ pub struct Mappings {
 
 impl Mappings {
     pub fn new(settings: &config::Translate) -> Result<Self, Vec<Mistake>> {
-        let set = Set::load(folder(settings).as_deref())?;
+        let own = Self::load(settings)?;
+        conformance::adopt(own.set().conformance.clone());
+        Ok(own)
+    }
+
+    /// Not in force yet.
+    fn load(settings: &config::Translate) -> Result<Self, Vec<Mistake>> {
+        let conformance = Conformance::load(&settings.profiles)?;
+        let set = Set::load(folder(settings).as_deref(), conformance)?;
         Ok(Self { settings: settings.clone(), set: ArcSwap::from_pointee(set) })
     }
 
-    /// Reads the files anew. The new set takes the old one's place if it has no mistake and its cases
-    /// hold; else the old one serves on. Answers what serves now.
+    /// Reads the files anew: mappings and profiles. The new set takes the old one's place if it has no
+    /// mistake and its cases hold; else the old one serves on. Answers what serves now.
     pub fn reload(&self) -> Result<Vec<String>, Vec<String>> {
-        let new = Self::new(&self.settings).map_err(|mistakes| proof::told(&mistakes))?;
+        let new = Self::load(&self.settings).map_err(|mistakes| proof::told(&mistakes))?;
         let report = proof::prove(&new);
         if !report.mistakes.is_empty() {
             return Err(report.mistakes);
         }
         let set = new.set();
         let names = set.names().map(|name| format!("{name}@{}", set.version(name))).collect();
+        conformance::adopt(set.conformance.clone());
         self.set.store(set);
         Ok(names)
     }
@@ -190,9 +201,11 @@ impl Mappings {
             return Err(work.unknown(wanted));
         }
         let mut translated = translated;
-        translated.versions =
-            translated.mapping.split('+').map(|name| set.version(name).to_string()).collect();
-
+        let version = |name: &str| match BUILT_IN.contains(&name) {
+            true => env!("CARGO_PKG_VERSION"),
+            false => set.version(name),
+        };
+        translated.versions = translated.mapping.split('+').map(|name| version(name).to_string()).collect();
         Ok((translated, work.trace.unwrap_or_default()))
     }
 
@@ -386,22 +399,35 @@ impl<'a> Translation<'a> {
         if let Some(trace) = &mut self.trace {
             trace.append(&mut output.trace);
         }
-        for made in &output.entries {
-            if let Some(issue) =
-                definitions().validate(&made.resource, made.rule.profile.as_deref()).into_iter().next()
-            {
-                let origin = &made.rule.origin;
-                return Err(Refusal {
-                    path: issue.expression,
-                    code: issue.code,
-                    message: format!(
-                        "what the mapping makes would not be valid FHIR: {} ({}:{})",
-                        issue.message, origin.file, origin.at.line
-                    ),
-                });
-            }
-        }
+        self.judge(&output)?;
         Ok(output)
+    }
+
+    /// What the mapping makes must be valid; all that is wrong is told at once.
+    fn judge(&self, output: &Output) -> Result<(), Refusal> {
+        let definitions = &self.set.conformance.definitions;
+        let mut wrong: Vec<(fhir_validate::Issue, &eval::Made)> = Vec::new();
+        for made in &output.entries {
+            let issues = definitions.validate(&made.resource, made.rule.profile.as_deref());
+            wrong.extend(issues.into_iter().map(|issue| (issue, made)));
+        }
+        let Some((first, _)) = wrong.first() else { return Ok(()) };
+        let mut told: Vec<String> = Vec::new();
+        for (issue, made) in wrong.iter().take(MOST_TOLD) {
+            let origin = &made.rule.origin;
+            told.push(format!(
+                "{}: {} ({}:{})",
+                issue.expression, issue.message, origin.file, origin.at.line
+            ));
+        }
+        if wrong.len() > MOST_TOLD {
+            told.push(format!("and {} more", wrong.len() - MOST_TOLD));
+        }
+        Err(Refusal {
+            path: first.expression.clone(),
+            code: first.code,
+            message: format!("what the mapping makes would not be valid FHIR: {}", told.join("; ")),
+        })
     }
 
     /// The CHT record that a request or news becomes.
@@ -424,7 +450,9 @@ impl<'a> Translation<'a> {
     fn drop_in(&self, kind: &str) -> Result<Translated, Refusal> {
         let draft = drop_in::resource(kind, self.source.body, &self.settings.time_zone)?;
         for entry in &draft.entries {
-            if let Some(issue) = definitions().validate(&entry.resource, None).into_iter().next() {
+            if let Some(issue) =
+                self.set.conformance.definitions.validate(&entry.resource, None).into_iter().next()
+            {
                 return Err(Refusal { path: issue.expression, code: issue.code, message: issue.message });
             }
             gate(&entry.resource)?;

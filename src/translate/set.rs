@@ -1,4 +1,5 @@
 //! Every mapping that is in force: the built-in ones, and over them those of a folder.
+use super::conformance::Conformance;
 use super::language::codec::Around;
 use super::language::compile::{All, Compiled, compile, read};
 use super::language::eval::{Inputs, holds};
@@ -6,14 +7,15 @@ use super::language::mistake::Mistake;
 use super::language::table::Files;
 use super::language::tree::Origin;
 use super::{Refusal, refusal_of};
+use fhir_validate::Definitions;
 use include_dir::{Dir, include_dir};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 static BUILT_IN: Dir = include_dir!("$CARGO_MANIFEST_DIR/mediator-config/mappings");
-static PROFILES: Dir = include_dir!("$CARGO_MANIFEST_DIR/fhir-profiles");
 
 pub struct Set {
     mappings: BTreeMap<String, Compiled>,
@@ -24,6 +26,8 @@ pub struct Set {
     folder: Option<PathBuf>,
     /// Text by file as shown, for errors.
     texts: BTreeMap<String, String>,
+    /// By which what is made is judged.
+    pub conformance: Arc<Conformance>,
 }
 
 /// A file of a set: what it is called in errors, and its text.
@@ -34,7 +38,7 @@ struct Source {
 
 impl Set {
     /// The built-in mappings, and the files of `folder` over them: one of the same name takes its place.
-    pub fn load(folder: Option<&Path>) -> Result<Self, Vec<Mistake>> {
+    pub fn load(folder: Option<&Path>, conformance: Arc<Conformance>) -> Result<Self, Vec<Mistake>> {
         let (sources, own) = sources(folder)?;
         let mut mistakes = Vec::new();
         let mut all = All::new();
@@ -46,12 +50,14 @@ impl Set {
                 Err(found) => mistakes.extend(found),
             }
         }
-        if !mistakes.is_empty() {
-            return Err(mistakes);
-        }
-        let files = Beside { folder: folder.map(Path::to_path_buf) };
+        let files = Beside { folder: folder.map(Path::to_path_buf), conformance: conformance.clone() };
         let mut mappings = BTreeMap::new();
         for (name, parsed) in all.iter().filter(|(_, parsed)| !parsed.spec.disabled) {
+            // What builds on a file that cannot be read is not to blame for it.
+            if reached(name, &all).iter().any(|other| sources.contains_key(other) && !all.contains_key(other))
+            {
+                continue;
+            }
             match compile(parsed, &all, &files) {
                 Ok(compiled) => {
                     mappings.insert(name.clone(), compiled);
@@ -70,7 +76,7 @@ impl Set {
         }
         let versions = mappings.keys().map(|name| (name.clone(), version(name, &all, &files))).collect();
         let texts = sources.into_values().map(|source| (source.shown, source.text)).collect();
-        Ok(Self { mappings, versions, own, folder: folder.map(Path::to_path_buf), texts })
+        Ok(Self { mappings, versions, own, folder: folder.map(Path::to_path_buf), texts, conformance })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -99,17 +105,17 @@ impl Set {
                         (name.clone(), path.display().to_string(), text)
                     }));
                 }
-                None => {
-                    let files = BUILT_IN.get_dir(&cases).into_iter().flat_map(|folder| folder.files());
-                    found.extend(files.filter(|file| is_case(file.path())).map(|file| {
-                        let shown = format!("mediator-config/mappings/{}", file.path().display());
-                        (name.clone(), shown, file.contents_utf8().unwrap_or_default().to_string())
-                    }));
-                }
+                None => found.extend(built_in_cases(name)),
             }
         }
         found.sort();
         found
+    }
+
+    /// The cases of every mapping that is built in, in force or not: what the routes bring.
+    pub fn specimens() -> Vec<(String, String, String)> {
+        let files = BUILT_IN.files().filter_map(|file| file.path().file_stem());
+        files.flat_map(|stem| built_in_cases(&stem.to_string_lossy())).collect()
     }
 
     /// What is wrong at a rule.
@@ -132,14 +138,29 @@ impl Set {
                     found.push(mapping);
                 }
             }
-            let names: Vec<String> = found.iter().map(|mapping| mapping.name.clone()).collect();
-            found.retain(|mapping| !mapping.after.iter().any(|other| names.contains(other)));
+            let all = found.clone();
+            found.retain(|mapping| {
+                let gives_way = |other: &&Compiled| {
+                    mapping.after.contains(&other.name) || other.before.contains(&mapping.name)
+                };
+                !all.iter().any(gives_way)
+            });
             if !found.is_empty() {
                 break;
             }
         }
         Ok(found)
     }
+}
+
+fn built_in_cases(name: &str) -> Vec<(String, String, String)> {
+    let folder = BUILT_IN.get_dir(format!("{name}.cases"));
+    let files = folder.into_iter().flat_map(Dir::files).filter(|file| is_case(file.path()));
+    let case = |file: &include_dir::File| {
+        let shown = format!("mediator-config/mappings/{}", file.path().display());
+        (name.to_string(), shown, file.contents_utf8().unwrap_or_default().to_string())
+    };
+    files.map(case).collect()
 }
 
 /// The files by mapping name, and the names of those that the folder brought.
@@ -181,6 +202,7 @@ fn sources(folder: Option<&Path>) -> Result<Sources, Vec<Mistake>> {
 /// Files that a mapping names, beside it in the folder or built in.
 struct Beside {
     folder: Option<PathBuf>,
+    conformance: Arc<Conformance>,
 }
 
 impl Files for Beside {
@@ -199,27 +221,19 @@ impl Files for Beside {
         built_in.map(String::from).ok_or_else(|| format!("{name}: there is no such file beside the mappings"))
     }
 
-    fn concept_map(&self, url: &str) -> Option<Value> {
-        let id = url.rsplit('/').next()?;
-        let file = PROFILES.get_file(format!("ConceptMap-{id}.json"))?;
-        let map: Value = serde_json::from_slice(file.contents()).ok()?;
-        (map["url"] == url).then_some(map)
+    fn concept_map(&self, url: &str) -> Option<&Value> {
+        self.conformance.concept_map(url)
     }
-}
 
-/// Every conformance resource that is shipped.
-pub(super) fn profiles() -> Vec<Value> {
-    let files = PROFILES.files().filter(|file| file.path().extension().is_some_and(|e| e == "json"));
-    files.filter_map(|file| serde_json::from_slice(file.contents()).ok()).collect()
+    fn definitions(&self) -> &Definitions {
+        &self.conformance.definitions
+    }
 }
 
 /// What `include`, `fragment` and tables bring belongs to a mapping's version.
 fn version(name: &str, all: &All, files: &dyn Files) -> String {
     let mut hash = Sha256::new();
-    let mut seen = Vec::new();
-    let mut open = vec![name.to_string()];
-    while let Some(name) = open.pop() {
-        let Some(parsed) = all.get(&name).filter(|_| !seen.contains(&name)) else { continue };
+    for parsed in reached(name, all).iter().filter_map(|name| all.get(name)) {
         hash.update(parsed.text.as_bytes());
         for table in parsed.spec.tables.values() {
             let text = table.from.as_ref().and_then(|file| files.read(file).ok());
@@ -227,10 +241,24 @@ fn version(name: &str, all: &All, files: &dyn Files) -> String {
             let map = table.url.as_ref().and_then(|url| files.concept_map(url));
             hash.update(map.map(|map| map.to_string()).unwrap_or_default().as_bytes());
         }
-        named(&parsed.node, &mut open);
-        seen.push(name);
     }
     hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A mapping and all that it is made of.
+fn reached(name: &str, all: &All) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    let mut open = vec![name.to_string()];
+    while let Some(name) = open.pop() {
+        if seen.contains(&name) {
+            continue;
+        }
+        if let Some(parsed) = all.get(&name) {
+            named(&parsed.node, &mut open);
+        }
+        seen.push(name);
+    }
+    seen
 }
 
 /// Mappings that a file names by `include` and `fragment`.

@@ -1,8 +1,7 @@
 //! What a FHIR body must look like before it is journaled: what we take, and what R4 and the profiles say.
 use super::Refusal;
-use fhir_validate::Definitions;
+use super::conformance::in_force;
 use serde_json::Value;
-use std::sync::OnceLock;
 
 /// Most problems that are told at once.
 const MOST: usize = 50;
@@ -75,7 +74,7 @@ pub fn check_valid(body: &Value, profiles: &Profiles) -> Vec<Refusal> {
     if body["resourceType"] == "Bundle" && body["type"] == "batch" {
         return Vec::new();
     }
-    let issues = definitions().validate_by(body, None, profiles);
+    let issues = in_force().definitions.validate_by(body, None, profiles);
     let is_ours = |issue: &fhir_validate::Issue| {
         // What is not taken is not judged either.
         let Some(rest) = issue.expression.strip_prefix("Bundle.entry[") else {
@@ -92,29 +91,10 @@ pub fn check_valid(body: &Value, profiles: &Profiles) -> Vec<Refusal> {
         .collect()
 }
 
-/// R4 and the profiles that are shipped.
-pub fn definitions() -> &'static Definitions {
-    static DEFINITIONS: OnceLock<Definitions> = OnceLock::new();
-    DEFINITIONS.get_or_init(|| {
-        let mut definitions = Definitions::r4();
-        // A test sees to it that all of them can be added.
-        let _ = definitions.add_all(super::set::profiles().iter());
-        definitions
-    })
-}
-
-/// What we say of ourselves at `/fhir/metadata`.
-pub fn capabilities() -> &'static Value {
-    static CAPABILITIES: OnceLock<Value> = OnceLock::new();
-    CAPABILITIES.get_or_init(|| {
-        let all = super::set::profiles().into_iter();
-        all.into_iter().find(|resource| resource["resourceType"] == "CapabilityStatement").unwrap_or_default()
-    })
-}
-
 /// Those of `profiles` that cannot be asked for, and why.
 pub fn unknown_profiles(profiles: &Profiles) -> Vec<(&str, String)> {
-    let wrong = |(kind, url): (&'_ String, &'_ String)| match definitions().type_of(url) {
+    let in_force = in_force();
+    let wrong = |(kind, url): (&'_ String, &'_ String)| match in_force.definitions.type_of(url) {
         Some(of) if of == kind => None,
         Some(of) => Some(format!("this profile is of {of}")),
         None => Some("no such profile is in fhir-profiles".into()),
@@ -282,7 +262,7 @@ mod tests {
 
     #[test]
     fn partial_dates_and_nulls_among_primitives_are_right() {
-        let patient = json!({"resourceType": "Patient", "birthDate": "1992-03", "name": [{"given": [null, "A"], "_given": [{"id": "x"}, null]}]});
+        let patient = json!({"resourceType": "Patient", "birthDate": "1992-03", "name": [{"given": [null, "A"], "_given": [{"extension": [{"url": "urn:x", "valueString": "x"}]}, null]}]});
         assert_eq!(paths(patient), Vec::<String>::new());
     }
 }

@@ -175,3 +175,170 @@ fn a_scaffold_holds_as_it_is_written() {
     let (code, _, error) = run(&["scaffold", settings, "--form", "LTFU_REQUST"], &environment);
     assert!(code == 1 && error.contains("did you mean LTFU_REQUEST?"), "{error}");
 }
+
+/// A folder of mappings and one of profiles, empty.
+struct Folders {
+    root: tempfile::TempDir,
+}
+
+impl Folders {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a folder");
+        for folder in ["mappings", "profiles"] {
+            std::fs::create_dir(root.path().join(folder)).expect("made");
+        }
+        Self { root }
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.root.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    }
+
+    fn path(&self, folder: &str) -> String {
+        self.root.path().join(folder).display().to_string()
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let (mappings, profiles) = (self.path("mappings"), self.path("profiles"));
+        run(
+            arguments,
+            &[("MEDIATOR__TRANSLATE__MAPPINGS", &mappings), ("MEDIATOR__TRANSLATE__PROFILES", &profiles)],
+        )
+    }
+}
+
+const PLAIN: &str = "
+entries:
+- entry: a
+  resource:
+    resourceType: Observation
+    identifier: [{system: urn:cht:report, value: {path: doc._id}}]
+    status: final
+    code: {text: An example}
+    valueString: {path: doc.fields.x}
+";
+
+#[test]
+fn profiles_of_ones_own_are_used_and_what_is_wrong_with_them_is_said() {
+    let folders = Folders::new();
+    let profile = |elements: Value| {
+        let mut all = vec![json!({"id": "Observation", "path": "Observation"})];
+        all.extend(elements.as_array().into_iter().flatten().cloned());
+        json!({"resourceType": "StructureDefinition", "url": "https://example.org/p", "type": "Observation", "snapshot": {"element": all}})
+    };
+    let asked = json!([{"id": "Observation.valueString", "path": "Observation.valueString", "min": 0, "max": "0", "type": [{"code": "string"}]},
+        {"id": "Observation.performer", "path": "Observation.performer", "min": 0, "max": "*", "type": [{"code": "Reference"}],
+            "constraint": [{"key": "our-1", "expression": "true"}],
+            "slicing": {"discriminator": [{"type": "profile", "path": "$this"}], "rules": "open"}}]);
+    folders.write("profiles/own.json", &profile(asked).to_string());
+    let mapping = format!(
+        "mapping: own\nwhen: {{doc.form: own}}{}",
+        PLAIN.replace("- entry: a", "- entry: a\n  profile: https://example.org/p")
+    );
+    folders.write("mappings/own.yaml", &mapping);
+    folders
+        .write("push.json", &json!({"doc": {"_id": "r-1", "form": "own", "fields": {"x": "y"}}}).to_string());
+    let push = folders.path("push.json");
+    let (code, _, error) = folders.run(&["translate", &push]);
+    assert_eq!(code, 1, "{error}");
+    // Every element of it that the profile does not have is told, not only the first.
+    for element in ["Observation.status", "Observation.code", "Observation.valueString"] {
+        assert!(error.contains(element), "{element}: {error}");
+    }
+    let (code, _, error) = folders.run(&["check", "--quiet"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(
+        error.contains("own.json: slices of Observation.performer by profile of $this: this is not checked"),
+        "{error}"
+    );
+    assert!(error.contains("own.json: our-1: this is not checked"), "{error}");
+    folders.write("profiles/broken.json", "{\n  \"resourceType\": \"ValueSet\",\n  x}");
+    let (code, _, error) = folders.run(&["check", "--quiet"]);
+    assert!(code == 1 && error.contains("broken.json:3:3: not JSON"), "{error}");
+    folders.write("profiles/broken.json", &json!({"resourceType": "StructureDefinition", "url": "https://example.org/q", "type": "Obsevation", "snapshot": {"element": [{"path": "Obsevation"}]}}).to_string());
+    let (code, _, error) = folders.run(&["check", "--quiet"]);
+    assert!(code == 1 && error.contains("broken.json: https://example.org/q: the type Obsevation is not known here; did you mean Observation?"), "{error}");
+}
+
+#[test]
+fn every_file_s_mistakes_are_told_at_once() {
+    let folders = Folders::new();
+    folders.write("mappings/one.yaml", "mapping: one\nwehn: {}\n");
+    folders.write("mappings/two.yaml", &format!("mapping: two{}", PLAIN.replace("doc.fields", "dox.fields")));
+    // What builds on a file that cannot be read is not to blame.
+    folders.write("mappings/three.yaml", "mapping: three\nsubject: a\nentries:\n- include: one\n");
+    let (code, _, error) = folders.run(&["check", "--quiet"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("one.yaml:2:1: wehn: no such key; did you mean when?"), "{error}");
+    assert!(error.contains("did you mean doc?"), "{error}");
+    assert!(!error.contains("three.yaml"), "{error}");
+}
+
+#[test]
+fn a_case_in_yaml_keeps_its_words_and_its_direction() {
+    let folders = Folders::new();
+    folders.write("mappings/m.yaml", &format!("mapping: m{PLAIN}"));
+    folders.write(
+        "mappings/m.cases/back.yaml",
+        "# Why it is here.\ndirection: back\ninput: {resourceType: Observation, identifier: [{system: urn:cht:report, value: r-1}], valueString: y}\noutput: {}\n# The end.\nnote: one\n",
+    );
+    assert_eq!(folders.run(&["check", "--quiet"]).0, 1);
+    let case = folders.path("mappings/m.cases/back.yaml");
+    let (code, out, error) = folders.run(&["translate", &case]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    let made: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(made, json!({"doc": {"_id": "r-1", "fields": {"x": "y"}}}));
+    assert_eq!(folders.run(&["translate", "--accept", &case]).0, 0);
+    let text = std::fs::read_to_string(&case).expect("read");
+    assert!(text.contains("# Why it is here.") && text.contains("# The end.\nnote: one"), "{text}");
+    let (code, _, error) = folders.run(&["check", "--quiet"]);
+    assert_eq!(code, 0, "{error}");
+}
+
+#[test]
+fn what_is_served_by_two_or_by_none_is_told_by_check() {
+    let folders = Folders::new();
+    folders.write("mappings/referral-update.yaml", "mapping: referral-update\ndisabled: true\n");
+    folders.write("mappings/twice.yaml", &format!("mapping: twice\nwhen: {{doc.type: person}}{PLAIN}"));
+    let (code, _, error) = folders.run(&["check", "--quiet"]);
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("it is served by several mappings: patient, twice"), "{error}");
+    assert!(error.contains("no mapping serves what comes by /fhir/Task (news)"), "{error}");
+    // One that goes before another takes its place, and that is only told.
+    folders.write(
+        "mappings/twice.yaml",
+        &format!("mapping: twice\nwhen: {{doc.type: person}}\nbefore: [patient, practitioner]{PLAIN}"),
+    );
+    let (code, _, error) = folders.run(&["check", "--quiet"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(
+        error.contains("warning: mediator-config/mappings/patient.cases/")
+            && error.contains("it is served by twice and not by patient"),
+        "{error}"
+    );
+}
+
+/// What brings the mappings anew while it serves, and what does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_takes_over_what_has_no_mistake() {
+    let mut it = Process::new("").await;
+    let folder = it.folder.path().join("mappings");
+    std::fs::create_dir_all(&folder).expect("made");
+    let hup = |it: &Process| {
+        let pid = it.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
+    };
+    let push = json!({"doc": {"_id": "r-7", "type": "data_record", "form": "hup", "fields": {"x": "y"}}});
+    let mapping = format!("mapping: hup\nwhen: {{doc.form: hup}}\nsubject: a{PLAIN}");
+    std::fs::write(folder.join("hup.yaml"), mapping.replace("doc.fields", "dox.fields")).expect("written");
+    hup(&it);
+    it.until("the mistake in the log", |it| it.log().contains("did you mean doc?").then_some(())).await;
+    std::fs::write(folder.join("hup.yaml"), mapping).expect("written");
+    hup(&it);
+    it.until("the new set", |it| it.log().contains("mappings reloaded").then_some(())).await;
+    it.send(false, "/cht/push", &push).await;
+    it.settled().await;
+    assert_eq!(it.fhir.resources("Observation").len(), 1);
+}

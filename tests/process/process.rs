@@ -149,6 +149,7 @@ fn command(folder: &tempfile::TempDir, port: u16, cht: &cht::Handle, fhir: &fhir
     command
         .env("MEDIATOR__SERVER__LISTEN", format!("127.0.0.1:{port}"))
         .env("MEDIATOR__JOURNAL__URL", format!("sqlite:{}", folder.path().join("journal.db").display()))
+        .env("MEDIATOR__TRANSLATE__MAPPINGS", folder.path().join("mappings"))
         .env("MEDIATOR__CHT__URL", cht.url())
         .env("MEDIATOR__CHT__USERNAME", login.username)
         .env("MEDIATOR__CHT__PASSWORD", login.password)

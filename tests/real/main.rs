@@ -3,6 +3,7 @@
 mod hapi;
 mod openhim;
 mod validity;
+mod verdicts;
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "not all of the other tests' world is needed")]
 mod world;

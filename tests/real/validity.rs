@@ -78,7 +78,7 @@ fn is_explained(warning: &str) -> bool {
 }
 
 /// The definitions of fhir-profiles, without its examples.
-fn conformance() -> tempfile::TempDir {
+pub fn conformance() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let all = std::fs::read_dir(format!("{}/fhir-profiles", env!("CARGO_MANIFEST_DIR"))).expect("profiles");
     for file in all.flatten().filter(|file| file.path().extension().is_some_and(|e| e == "json")) {

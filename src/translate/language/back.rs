@@ -305,17 +305,19 @@ fn decoded(rule: &Rule, value: &Value) -> Option<Value> {
 /// Whether what tells items apart is the same in both.
 fn fits(tree: &Tree, value: &Value) -> bool {
     match tree {
-        Tree::Object(Object { fields }) => fields.iter().all(|(key, tree)| match (tree, value.get(key)) {
-            (Tree::Literal(literal), Some(there)) => literal == there || !is_word(literal),
-            (Tree::Literal(_), None) => !TELLING.contains(&key.as_str()),
-            (Tree::Object(_), Some(there)) => fits(tree, there),
-            (Tree::List(templates), Some(Value::Array(items))) => {
-                // A list of literals tells too: `category: [{coding: [...]}]`. Else one item must fit.
-                let any = |t: &Tree| items.iter().any(|item| fits(t, item));
-                templates.iter().filter(|t| t.is_literal()).all(any) && templates.iter().any(any)
-            }
-            _ => true,
-        }),
+        Tree::Object(Object { fields, .. }) => {
+            fields.iter().all(|(key, tree)| match (tree, value.get(key)) {
+                (Tree::Literal(literal), Some(there)) => literal == there || !is_word(literal),
+                (Tree::Literal(_), None) => !TELLING.contains(&key.as_str()),
+                (Tree::Object(_), Some(there)) => fits(tree, there),
+                (Tree::List(templates), Some(Value::Array(items))) => {
+                    // A list of literals tells too: `category: [{coding: [...]}]`. Else one item must fit.
+                    let any = |t: &Tree| items.iter().any(|item| fits(t, item));
+                    templates.iter().filter(|t| t.is_literal()).all(any) && templates.iter().any(any)
+                }
+                _ => true,
+            })
+        }
         Tree::Rule(rule) => match &rule.source {
             Source::Inline(tree) => fits(tree, value),
             Source::If { then: Some(then), otherwise: None } => fits(then, value),

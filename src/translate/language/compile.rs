@@ -1,5 +1,4 @@
 //! A mapping's file becomes what is walked. Every mistake is found with its line.
-use super::super::definitions;
 use super::codec::{self, Codec};
 use super::mistake::{At, Mistake, nearest};
 use super::path::{Path, Step};
@@ -20,6 +19,26 @@ pub const SOURCES: &[&str] = &[
     "path", "expr", "ref", "each", "leaves", "if", "index", "join", "derive", "by_age", "rest", "fragment",
     "literal",
 ];
+
+/// Whether a key does something in a rule of this kind.
+fn has_effect(kind: &str, key: &str) -> bool {
+    let own: &[&str] = match kind {
+        "if" => &["then", "else"],
+        "each" => &["split", "item", "do"],
+        "leaves" => &["except", "item", "do"],
+        "join" => &["with"],
+        "rest" => &["except"],
+        "fragment" | "ref" => &["of"],
+        _ => &[],
+    };
+    let of_all: &[&str] = match kind {
+        "literal" => &["if"],
+        // What stands in the branches says how it is written.
+        "if" => &["default", "required", "back"],
+        _ => &["if", "as", "table", "give", "default", "required", "back"],
+    };
+    key == kind || own.contains(&key) || of_all.contains(&key)
+}
 
 /// A file, read and of the right form, not compiled yet.
 pub struct Parsed {
@@ -50,6 +69,14 @@ pub struct RecordRule {
 }
 
 #[derive(Debug)]
+pub struct Asked {
+    pub origin: Origin,
+    pub place: Place,
+    /// One of several conditions of which any will do: where their list stands.
+    pub among: Option<At>,
+}
+
+#[derive(Debug)]
 pub struct Compiled {
     pub name: String,
     pub title: String,
@@ -58,6 +85,8 @@ pub struct Compiled {
     pub fallback: bool,
     /// Mappings that go before it.
     pub after: Vec<String>,
+    /// Mappings that it goes before.
+    pub before: Vec<String>,
     /// Why it is not read backwards.
     pub one_way: Option<String>,
     pub entries: Vec<EntryRule>,
@@ -65,6 +94,10 @@ pub struct Compiled {
     pub referral: Option<String>,
     pub outcome: Option<Outcome>,
     pub record: Option<RecordRule>,
+    /// Paths of this file that are read, but by no rule: in conditions, and what entries repeat.
+    pub asked: Vec<Asked>,
+    /// Below these, and not below what is passed over, every answer is made something of.
+    pub kept: Vec<(Place, Vec<String>)>,
 }
 
 /// Reads one file. `name` is the file's, without `.yaml`.
@@ -138,15 +171,37 @@ fn in_words(message: &str, steps: &mut Vec<String>, node: &Node) -> String {
         if last == "as" || steps.iter().rev().nth(1).is_some_and(|step| step == "as") {
             return wrong_codec(node, steps);
         }
-        return "expected another kind of value (see docs/MAPPING.md)".into();
+        return wrong_alternative(message, steps, node);
     }
     message.split(" at line ").next().unwrap_or(message).replace("invalid type: ", "found ")
 }
 
+/// What may stand where one of several forms does.
+fn wrong_alternative(message: &str, steps: &mut Vec<String>, node: &Node) -> String {
+    let (expected, known): (&str, &[&str]) = match message.rsplit(' ').next().unwrap_or_default() {
+        "CodeSpec" => ("a code, or {system, code, display}", &["system", "code", "display"]),
+        "BackSpec" => ("false, or paths of the source with what to write there", &[]),
+        "OneOrMany" => ("one, or a list of them", &[]),
+        _ => ("another kind of value (see docs/MAPPING.md)", &[]),
+    };
+    let written = at_steps(node, steps).map(Node::entries).unwrap_or_default();
+    match written.iter().find(|entry| !known.is_empty() && !known.contains(&entry.key.as_str())) {
+        Some(entry) => {
+            steps.push(entry.key.clone());
+            format!("no such key; {}", nearest(&entry.key, known.iter().copied()))
+        }
+        None => format!("expected {expected}"),
+    }
+}
+
+fn at_steps<'n>(node: &'n Node, steps: &[String]) -> Option<&'n Node> {
+    steps
+        .iter()
+        .try_fold(node, |node, step| node.get(step).or_else(|| node.items().get(step.parse::<usize>().ok()?)))
+}
+
 fn wrong_codec(node: &Node, steps: &[String]) -> String {
-    let written = steps.iter().try_fold(node, |node, step| {
-        node.get(step).or_else(|| node.items().get(step.parse::<usize>().ok()?))
-    });
+    let written = at_steps(node, steps);
     let names: Vec<&str> = written
         .map(|node| node.text().into_iter().chain(node.items().iter().filter_map(Node::text)).collect())
         .unwrap_or_default();
@@ -157,10 +212,7 @@ fn wrong_codec(node: &Node, steps: &[String]) -> String {
 }
 
 fn has(node: &Node, steps: &[String], key: &str) -> bool {
-    let here = steps.iter().try_fold(node, |node, step| {
-        node.get(step).or_else(|| node.items().get(step.parse::<usize>().ok()?))
-    });
-    here.is_some_and(|node| node.get(key).is_some())
+    at_steps(node, steps).is_some_and(|node| node.get(key).is_some())
 }
 
 /// Every file of a set, by mapping name.
@@ -171,6 +223,26 @@ pub fn compile(parsed: &Parsed, all: &All, files: &dyn Files) -> Result<Compiled
     let mut compiler = Compiler::new(parsed, all, files, None);
     let compiled = compiler.mapping();
     if compiler.mistakes.is_empty() { Ok(compiled) } else { Err(compiler.mistakes) }
+}
+
+/// Whether the `after` of a mapping, or the `before` of others, leads back to it.
+fn is_after_itself(name: &str, all: &All) -> bool {
+    let mut seen: Vec<&str> = Vec::new();
+    let mut open = vec![name];
+    while let Some(one) = open.pop() {
+        let after = all.get(one).into_iter().flat_map(|parsed| parsed.spec.after.iter());
+        let before = all.iter().filter(|(_, parsed)| parsed.spec.before.iter().any(|b| b == one));
+        for other in after.chain(before.map(|(name, _)| name)) {
+            if other == name {
+                return true;
+            }
+            if !seen.contains(&other.as_str()) {
+                seen.push(other);
+                open.push(other);
+            }
+        }
+    }
+    false
 }
 
 /// How deep `fragment` and `include` may go.
@@ -186,9 +258,15 @@ struct Compiler<'a> {
     items: Vec<String>,
     /// Names of the entries so far, for `ref`.
     entries: Vec<String>,
+    /// Their types, as far as they are told.
+    kinds: HashMap<String, String>,
     /// Within `back`, where `value` is known.
     in_back: bool,
     taken: Arc<OnceLock<Vec<Taken>>>,
+    /// See [`Compiled::asked`].
+    asked: Vec<Asked>,
+    /// The list of conditions that we are in, the outermost.
+    alternatives: Option<At>,
     depth: usize,
     mistakes: Vec<Mistake>,
 }
@@ -211,18 +289,16 @@ impl<'a> Compiler<'a> {
             aliases: HashMap::new(),
             items: Vec::new(),
             entries: Vec::new(),
+            kinds: HashMap::new(),
             in_back: false,
             taken: Arc::default(),
+            asked: Vec::new(),
+            alternatives: None,
             depth: 0,
             mistakes: Vec::new(),
         };
         compiler.aliases.extend(doc.map(|place| ("doc".to_string(), place)));
-        for (name, path) in &parsed.spec.aliases {
-            let steps = ["let".to_string(), name.clone()];
-            if let Some(place) = compiler.place(path, &steps) {
-                compiler.aliases.insert(name.clone(), place);
-            }
-        }
+        compiler.names_of_paths();
         for (name, spec) in &parsed.spec.tables {
             let codes = parsed.node.get("tables").and_then(|tables| tables.get(name)?.get("codes"));
             let order: Vec<String> =
@@ -235,6 +311,33 @@ impl<'a> Compiler<'a> {
             }
         }
         compiler
+    }
+
+    /// `let`: a name may stand for a path that begins with another, in whatever order.
+    fn names_of_paths(&mut self) {
+        let mut left: Vec<(&String, &String)> = self.parsed.spec.aliases.iter().collect();
+        while !left.is_empty() {
+            let begins_with = |path: &str, name: &str| {
+                path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            let waits = |(name, path): &(&String, &String)| {
+                let is_root = ROOTS.iter().any(|root| begins_with(path, root)) && begins_with(path, name);
+                !is_root && left.iter().any(|(other, _)| begins_with(path, other))
+            };
+            let (later, now): (Vec<_>, Vec<_>) = left.iter().copied().partition(waits);
+            if now.is_empty() {
+                for (name, _) in later {
+                    self.mistake(&["let".to_string(), name.clone()], "it leads back to itself");
+                }
+                return;
+            }
+            for (name, path) in now {
+                if let Some(place) = self.place(path, &["let".to_string(), name.clone()]) {
+                    self.aliases.insert(name.clone(), place);
+                }
+            }
+            left = later;
+        }
     }
 
     fn mistake(&mut self, steps: &[String], message: impl Into<String>) {
@@ -250,12 +353,16 @@ impl<'a> Compiler<'a> {
         let root: At2 = (&self.parsed.node, Vec::new());
         let spec = self.parsed.spec.clone();
         let when = self.key(&root, "when").map(|at| self.condition(&at));
-        for (i, name) in spec.after.iter().enumerate().filter(|(_, name)| !self.all.contains_key(*name)) {
-            let known = nearest(name, self.all.keys().map(String::as_str));
-            self.mistake(
-                &["after".to_string(), i.to_string()],
-                format!("there is no mapping {name}; {known}"),
-            );
+        for (key, names) in [("after", &spec.after), ("before", &spec.before)] {
+            for (i, name) in names.iter().enumerate().filter(|(_, name)| !self.all.contains_key(*name)) {
+                let known = nearest(name, self.all.keys().map(String::as_str));
+                let message = format!("there is no mapping {name}; {known}");
+                self.mistake(&[key.to_string(), i.to_string()], message);
+            }
+        }
+        if is_after_itself(&spec.mapping, self.all) {
+            let key = if spec.after.is_empty() { "before" } else { "after" };
+            self.mistake(&[key.to_string()], "by these it would serve only after itself");
         }
         let mut entries = Vec::new();
         if let Some(list) = self.key(&root, "entries") {
@@ -301,6 +408,12 @@ impl<'a> Compiler<'a> {
         if entries.is_empty() && record.is_none() && self.mistakes.is_empty() && !spec.disabled {
             self.mistake(&["mapping".to_string()], "it makes nothing: expected entries or a record");
         }
+        let kept = entries.iter().filter(|entry: &&EntryRule| entry.when.is_none());
+        let kept = kept.filter_map(|entry| match &entry.over {
+            Some(Over::Leaves { place, except, .. }) => Some((place.clone(), except.clone())),
+            _ => None,
+        });
+        let kept = kept.collect();
         let compiled = Compiled {
             name: spec.mapping,
             title: spec.title,
@@ -308,12 +421,15 @@ impl<'a> Compiler<'a> {
             when,
             fallback: spec.fallback,
             after: spec.after,
+            before: spec.before,
             one_way: spec.one_way,
             entries,
             subject: spec.subject,
             referral: spec.referral,
             outcome,
             record,
+            asked: std::mem::take(&mut self.asked),
+            kept,
         };
         let mut taken = Vec::new();
         compiled.trees().into_iter().for_each(|(_, tree)| tree.takes(&mut Vec::new(), &mut taken));
@@ -344,9 +460,14 @@ impl<'a> Compiler<'a> {
         };
         let (each, leaves) = (spec.each.as_deref(), spec.leaves.as_deref());
         let over = self.over(here, each, leaves, &spec.except, None, spec.item.as_deref());
+        if let Some(over) = &over {
+            let key = if each.is_some() { "each" } else { "leaves" };
+            let at = self.key(here, key).map_or(here.0.at, |(node, _)| node.at);
+            self.ask(at, over.place());
+        }
         let when = self.key(here, "if").map(|at| self.condition(&at));
         if let Some(kind) = resource.0.get("resourceType").and_then(Node::text) {
-            match definitions().is_known(kind) {
+            match self.files.definitions().is_known(kind) {
                 true => self.elements(&resource, kind),
                 false => self.mistake(
                     &below(&resource, "resourceType", resource.0).1,
@@ -354,11 +475,16 @@ impl<'a> Compiler<'a> {
                 ),
             }
         }
-        if let Some(url) =
-            spec.profile.as_ref().filter(|url| !definitions().profiles().any(|known| known == *url))
+        if let Some(url) = spec
+            .profile
+            .as_ref()
+            .filter(|url| !self.files.definitions().profiles().any(|known| known == *url))
         {
-            let known = nearest(url, definitions().profiles());
+            let known = nearest(url, self.files.definitions().profiles());
             self.mistake(&below(here, "profile", here.0).1, format!("no profile has this URL; {known}"));
+        }
+        if let Some(kind) = resource.0.get("resourceType").and_then(Node::text) {
+            self.kinds.insert(name.clone(), kind.into());
         }
         let resource = self.template(&resource);
         if over.is_some() {
@@ -392,7 +518,7 @@ impl<'a> Compiler<'a> {
             }
             return;
         }
-        let Some(known) = definitions().children(path) else { return };
+        let Some(known) = self.files.definitions().children(path) else { return };
         for entry in entries {
             let at = below(here, &entry.key, &entry.node);
             let name = entry.key.strip_prefix('~').unwrap_or(&entry.key);
@@ -402,12 +528,37 @@ impl<'a> Compiler<'a> {
             }
             match known.iter().find(|child| child.name == name) {
                 Some(_) if name == "contained" || name == "resource" => {}
-                Some(_) => self.elements(&at, &format!("{path}.{name}")),
+                Some(child) => {
+                    self.elements(&at, &format!("{path}.{name}"));
+                    if !child.targets.is_empty() {
+                        self.targets(&at, &child.targets);
+                    }
+                }
                 None => {
                     let hint = nearest(name, known.iter().map(|child| child.name.as_str()));
                     let hint = if hint.starts_with("did you") { format!("; {hint}") } else { String::new() };
                     self.mistake(&at.1, format!("{path} has no such element in R4{hint}"));
                 }
+            }
+        }
+    }
+
+    /// `ref` to an entry of a type that the element does not refer to.
+    fn targets(&mut self, here: &At2, targets: &[String]) {
+        if let Some(name) = here.0.get("ref").and_then(Node::text)
+            && let Some(kind) = self.kinds.get(name)
+            && !targets.contains(kind)
+        {
+            let message = format!("{name} is a {kind}; expected a reference to {}", targets.join(" or "));
+            let steps: Vec<String> = here.1.iter().cloned().chain(["ref".to_string()]).collect();
+            return self.mistake(&steps, message);
+        }
+        for (i, item) in here.0.items().iter().enumerate() {
+            self.targets(&below(here, i, item), targets);
+        }
+        for key in ["reference", "then", "else", "do"] {
+            if let Some(at) = self.key(here, key) {
+                self.targets(&at, targets);
             }
         }
     }
@@ -436,6 +587,7 @@ impl<'a> Compiler<'a> {
             }
         }
         self.mistakes.extend(compiler.mistakes);
+        self.kinds.extend(compiler.kinds);
         self.entries.extend(made.iter().map(|entry| entry.name.clone()));
         made
     }
@@ -519,7 +671,8 @@ impl<'a> Compiler<'a> {
                     (key, compiler.template(&below(here, &entry.key, &entry.node)))
                 };
                 let fields = entries.iter().map(|entry| field(self, entry)).collect();
-                Tree::Object(Object { fields })
+                let origins = entries.iter().map(|entry| self.origin(entry.key_at)).collect();
+                Tree::Object(Object { fields, origins })
             }
         }
     }
@@ -534,8 +687,20 @@ impl<'a> Compiler<'a> {
             self.mistake(steps, message);
             return Tree::Literal(Value::Null);
         }
-        if let Some(literal) = &spec.literal {
-            return Tree::Literal(literal.clone());
+        let kind = plain.first().copied().unwrap_or("if");
+        let idle: Vec<&str> = node
+            .entries()
+            .iter()
+            .map(|entry| entry.key.as_str())
+            .filter(|key| !has_effect(kind, key) || (*key == "give" && node.get("table").is_none()))
+            .collect();
+        for key in idle {
+            let message = match key {
+                "then" | "else" => "it belongs to an if that stands alone".to_string(),
+                "give" if has_effect(kind, key) => "it has no effect without table".into(),
+                _ => format!("it has no effect beside {kind}"),
+            };
+            self.mistake(&with(key), message);
         }
         let when = spec.condition.is_some().then(|| self.key(here, "if")).flatten();
         let condition = when.map(|at| self.condition(&at));
@@ -548,15 +713,17 @@ impl<'a> Compiler<'a> {
                 }
                 (condition, Source::If { then, otherwise })
             }
-            Some(key) => {
-                for stray in ["then", "else"].iter().filter(|key| node.get(key).is_some()) {
-                    self.mistake(&with(stray), "it belongs to an if that stands alone");
+            Some(&"literal") => {
+                let literal = Tree::Literal(spec.literal.clone().unwrap_or_default());
+                if condition.is_none() {
+                    return literal;
                 }
-                match self.source(here, key, &spec) {
-                    Some(source) => (condition, source),
-                    None => return Tree::Literal(Value::Null),
-                }
+                (condition, Source::If { then: Some(literal), otherwise: None })
             }
+            Some(key) => match self.source(here, key, &spec) {
+                Some(source) => (condition, source),
+                None => return Tree::Literal(Value::Null),
+            },
         };
         let table = spec.table.as_ref().and_then(|name| match self.tables.get(name) {
             Some(table) => Some((table.clone(), spec.give)),
@@ -656,6 +823,7 @@ impl<'a> Compiler<'a> {
             }
             "rest" => {
                 let place = place(self, &spec.rest, "rest")?;
+                self.ask(here.0.at, &place);
                 Source::Rest { place, except: spec.except.clone(), taken: self.taken.clone() }
             }
             _ => Source::Inline(self.inline(here, spec)?),
@@ -744,15 +912,26 @@ impl<'a> Compiler<'a> {
             names.retain(|(other, _)| *other != name);
             names.extend(place.map(|place| (name, place)));
         }
-        Some(Script { origin: self.origin(node.at), code: code.into(), names })
+        let reach = super::script::Reach::of(code);
+        Some(Script { origin: self.origin(node.at), code: code.into(), reach, names })
+    }
+
+    fn ask(&mut self, at: At, place: &Place) {
+        let (origin, place) = (self.origin(at), place.clone());
+        self.asked.push(Asked { origin, place, among: self.alternatives });
     }
 
     fn condition(&mut self, here: &At2) -> Condition {
         let (node, steps) = here;
         match &node.kind {
-            Kind::List(items) => Condition::Any(
-                items.iter().enumerate().map(|(i, item)| self.condition(&below(here, i, item))).collect(),
-            ),
+            Kind::List(items) => {
+                let around = self.alternatives;
+                self.alternatives = around.or(Some(node.at));
+                let any = items.iter().enumerate().map(|(i, item)| self.condition(&below(here, i, item)));
+                let any = any.collect();
+                self.alternatives = around;
+                Condition::Any(any)
+            }
             Kind::Map(entries) => {
                 let mut all = Vec::new();
                 for entry in entries {
@@ -770,9 +949,11 @@ impl<'a> Compiler<'a> {
                         "expr" => self.script(here, "expr").map(Condition::Expr),
                         path => {
                             let test = self.test(&at);
-                            self.place(path, &at.1)
-                                .zip(test)
-                                .map(|(place, test)| Condition::Test(place, test))
+                            let place = self.place(path, &at.1);
+                            if let Some(place) = &place {
+                                self.ask(entry.key_at, place);
+                            }
+                            place.zip(test).map(|(place, test)| Condition::Test(place, test))
                         }
                     });
                 }

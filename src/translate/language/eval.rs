@@ -81,21 +81,28 @@ pub struct Output<'m> {
 
 type Outcome<T> = Result<T, Box<Failure>>;
 
+/// What an entry is called in the trace until all are made; no element is.
+const ENTRY: &str = "#";
+
 pub struct Run<'v> {
     inputs: Inputs<'v>,
     around: Around<'v>,
     sandbox: RefCell<Option<Sandbox>>,
     urls: RefCell<HashMap<String, String>>,
+    /// See [`Compiled::kept`].
+    kept: &'v [(Place, Vec<String>)],
     /// Where in the output we are, if that is told.
     trace: Option<RefCell<(String, Vec<Traced>)>>,
 }
 
 pub fn apply<'m>(mapping: &'m Compiled, inputs: Inputs, around: Around, trace: bool) -> Outcome<Output<'m>> {
-    let run = Run::new(inputs, around, trace);
+    let mut run = Run::new(inputs, around, trace);
+    run.kept = &mapping.kept;
     let mut output = Output::default();
     for rule in &mapping.entries {
         run.entry(rule, &mut output)?;
     }
+    run.number(&output);
     if let Some(outcome) = &mapping.outcome {
         output.forms = run.within("forms", || run.texts(std::slice::from_ref(&outcome.forms), None))?;
         output.answers = run
@@ -142,6 +149,7 @@ impl<'v> Run<'v> {
             around,
             sandbox: RefCell::default(),
             urls: RefCell::default(),
+            kept: &[],
             trace: trace.then(RefCell::default),
         }
     }
@@ -157,14 +165,15 @@ impl<'v> Run<'v> {
             {
                 return Ok(());
             }
-            let kind = resource_type(&rule.resource).unwrap_or("Resource");
-            let Some(resource) = self.within(kind, || self.whole(&rule.resource, scope))? else {
+            // Which of several of a type it is, is known when all are made.
+            let place = format!("{}{}", ENTRY, output.entries.len());
+            let Some(resource) = self.within(&place, || self.whole(&rule.resource, scope))? else {
                 return Ok(());
             };
             let Some(identifier) = first_identifier(&resource) else {
                 return Err(Box::new(Failure {
                     origin: rule.origin.clone(),
-                    path: identifier_path(rule).unwrap_or_else(|| "doc".into()),
+                    path: identifier_path(rule, scope).unwrap_or_else(|| "doc".into()),
                     code: "required",
                     message: "missing or empty: without an identifier the resource could not be found again"
                         .into(),
@@ -183,6 +192,30 @@ impl<'v> Run<'v> {
         match &rule.over {
             None => make(None),
             Some(over) => self.each(over, None, &rule.origin, &mut |scope| make(Some(scope))),
+        }
+    }
+
+    /// `Observation[2]` where there are several of a type.
+    fn number(&self, output: &Output) {
+        let Some(trace) = &self.trace else { return };
+        let kinds: Vec<&str> = output
+            .entries
+            .iter()
+            .map(|made| made.resource["resourceType"].as_str().unwrap_or("Resource"))
+            .collect();
+        for traced in &mut trace.borrow_mut().1 {
+            let Some(rest) = traced.element.strip_prefix(ENTRY) else { continue };
+            let (index, below) =
+                rest.split_once('.').map_or((rest, None), |(index, below)| (index, Some(below)));
+            let Some((index, kind)) =
+                index.parse().ok().and_then(|index: usize| Some((index, *kinds.get(index)?)))
+            else {
+                continue;
+            };
+            let before = kinds[..index].iter().filter(|other| **other == kind).count();
+            let several = kinds.iter().filter(|other| **other == kind).count() > 1;
+            let own = if several { format!("{kind}[{before}]") } else { kind.into() };
+            traced.element = below.map_or(own.clone(), |below| format!("{own}.{below}"));
         }
     }
 
@@ -222,19 +255,29 @@ impl<'v> Run<'v> {
 
     /// Nothing, if it has rules and none of them gives anything.
     fn object(&self, object: &Object, scope: Option<&Scope>) -> Outcome<Option<Value>> {
+        let told = self.trace.as_ref().map(|trace| trace.borrow().1.len());
         let (made, is_answered) = self.fields(object, scope)?;
-        Ok((!made.is_empty() && is_answered).then_some(Value::Object(made)))
+        let is_made = !made.is_empty() && is_answered;
+        if let (Some(trace), Some(told), false) = (&self.trace, told, is_made) {
+            trace.borrow_mut().1.truncate(told);
+        }
+        Ok(is_made.then_some(Value::Object(made)))
     }
 
     /// What it has, and whether that is more than what stands there whatever was answered.
     fn fields(&self, object: &Object, scope: Option<&Scope>) -> Outcome<(Map<String, Value>, bool)> {
         let mut made = Map::new();
         let (mut ruled, mut answered) = (false, false);
-        for (key, tree) in &object.fields {
+        for ((key, tree), origin) in object.fields.iter().zip(&object.origins) {
             let literal = tree.is_literal();
             let value = match &self.trace {
                 None => self.tree(tree, scope)?,
-                Some(_) => self.within(key, || self.tree(tree, scope))?,
+                Some(_) => self.within(key, || {
+                    if literal && !matches!(tree, Tree::Object(_)) {
+                        self.tell(origin, Vec::new());
+                    }
+                    self.tree(tree, scope)
+                })?,
             };
             ruled |= !literal;
             if let Some(value) = value {
@@ -272,14 +315,14 @@ impl<'v> Run<'v> {
             Source::If { then, otherwise } => {
                 let chosen = if applies { then } else { otherwise };
                 let value = chosen.as_ref().map(|tree| self.tree(tree, scope)).transpose()?.flatten();
-                return self.ended(rule, value, &[]);
+                return self.ended(rule, value, &[], scope);
             }
             _ if !applies => return Ok(None),
             Source::Paths(places) => match self.first(rule, places, scope)? {
                 Some((value, place)) => (Some(value), vec![place]),
                 None => (None, places.iter().collect()),
             },
-            Source::Expr(script) => (self.script(script, scope)?, Vec::new()),
+            Source::Expr(script) => (self.run(script, scope, Sandbox::run)?, Vec::new()),
             Source::Reference { name, of: None } => {
                 (self.urls.borrow().get(name).map(|url| json!(url)), Vec::new())
             }
@@ -308,13 +351,7 @@ impl<'v> Run<'v> {
                     Vec::new(),
                 )
             }
-            Source::Index { depth } => {
-                let mut here = scope;
-                while let Some(scope) = here.filter(|scope| scope.depth != *depth) {
-                    here = scope.up;
-                }
-                (here.map(|scope| json!(scope.index)), Vec::new())
-            }
+            Source::Index { depth } => (Scope::at(scope, *depth).map(|scope| json!(scope.index)), Vec::new()),
             Source::ByAge { years, months, on } => {
                 (self.by_age(years.as_ref(), months.as_ref(), on, scope), vec![on])
             }
@@ -325,44 +362,83 @@ impl<'v> Run<'v> {
             Source::Inline(tree) => (self.tree(tree, scope)?, Vec::new()),
         };
         let value = match value {
-            Some(value) => self.written(rule, value, &from)?,
+            Some(value) => self.written(rule, value, &from, scope)?,
             None => None,
         };
-        self.ended(rule, value, &from)
+        self.ended(rule, value, &from, scope)
     }
 
     /// The default, the error of what is required, and the trace.
-    fn ended(&self, rule: &Rule, value: Option<Value>, from: &[&Place]) -> Outcome<Option<Value>> {
+    fn ended(
+        &self,
+        rule: &Rule,
+        value: Option<Value>,
+        from: &[&Place],
+        scope: Option<&Scope>,
+    ) -> Outcome<Option<Value>> {
         let value = value.or_else(|| rule.default.clone());
         if value.is_none() && rule.required {
-            return Err(failure(rule, from, "required", "missing or empty".into()));
+            let on_the_way = from.iter().find_map(|place| {
+                place.read(&self.inputs.roots, scope).err().map(|other| (*place, other.expected))
+            });
+            return Err(match on_the_way {
+                Some((place, expected)) => {
+                    failure(rule, &[place], scope, "structure", format!("expected {expected} on the way"))
+                }
+                None => failure(rule, from, scope, "required", "missing or empty".into()),
+            });
         }
-        if let (Some(trace), Some(_)) = (&self.trace, &value)
+        if self.trace.is_some()
+            && value.is_some()
             && !matches!(rule.source, Source::If { .. } | Source::Each { .. } | Source::Inline(_))
         {
             let from = match &rule.source {
                 Source::Expr(script) => script.names.iter().map(|(name, _)| name.clone()).collect(),
-                _ => from.iter().map(|place| place.path.to_string()).collect(),
+                _ => from.iter().map(|place| place.in_message(scope)).collect(),
             };
-            let mut trace = trace.borrow_mut();
-            let element = trace.0.clone();
-            trace.1.push(Traced { element, origin: rule.origin.clone(), from });
+            self.tell(&rule.origin, from);
         }
         Ok(value)
     }
 
-    /// The first path that is answered. Without a codec it must be one value.
+    fn tell(&self, origin: &Origin, from: Vec<String>) {
+        if let Some(trace) = &self.trace {
+            let mut trace = trace.borrow_mut();
+            let element = trace.0.clone();
+            trace.1.push(Traced { element, origin: origin.clone(), from });
+        }
+    }
+
+    /// Whether `leaves` make something of every answer there, whatever this rule does.
+    fn is_kept(&self, place: &Place) -> bool {
+        self.kept.iter().any(|(above, except)| {
+            let own = &above.path.steps;
+            let below =
+                Path { steps: place.path.steps.get(own.len()..).unwrap_or_default().to_vec() }.to_string();
+            let is_passed_over = |name: &String| {
+                below
+                    .strip_prefix(name.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            place.base == above.base
+                && place.path.steps.starts_with(own)
+                && !except.iter().any(is_passed_over)
+        })
+    }
+
+    /// The first path that is answered. Without a codec it must be one value. What stands on the way
+    /// and leads nowhere (a text where a group was meant) is no answer to this question. What stands at
+    /// the end and is none that the rule takes (a group) is one: another path of the list may still be
+    /// meant, but if none is, and no `leaves` finds it, it is not dropped in silence.
     fn first<'r, 's>(
         &self,
         rule: &Rule,
         places: &'r [Place],
         scope: Option<&'s Scope<'s>>,
     ) -> Outcome<Option<(Value, &'r Place)>> {
+        let mut other_kind = None;
         for place in places {
-            let read = place.read(&self.inputs.roots, scope).map_err(|other| {
-                failure(rule, &[place], "structure", format!("expected {} on the way", other.expected))
-            })?;
-            let Some(value) = read else { continue };
+            let Ok(Some(value)) = place.read(&self.inputs.roots, scope) else { continue };
             let taken = match rule.codecs.first() {
                 Some(codec) => codec.out(value, &self.around),
                 None => plain(value).map(|value| {
@@ -375,21 +451,37 @@ impl<'v> Run<'v> {
             match taken {
                 Ok(Some(value)) => return Ok(Some((value, place))),
                 Ok(None) => {}
-                Err(expected) => return Err(failure(rule, &[place], "value", expected.into())),
+                Err(_) if !is_answered(value) => {}
+                Err(expected) => {
+                    let failure = failure(rule, &[place], scope, "value", expected.into());
+                    if !value.is_object() && !value.is_array() {
+                        return Err(failure);
+                    }
+                    // A group is of another form; a list is this question, answered in another way.
+                    if rule.required || value.is_array() || !self.is_kept(place) {
+                        other_kind.get_or_insert(failure);
+                    }
+                }
             }
         }
-        Ok(None)
+        other_kind.map_or(Ok(None), Err)
     }
 
     /// Through the codecs and the table.
-    fn written(&self, rule: &Rule, value: Value, from: &[&Place]) -> Outcome<Option<Value>> {
+    fn written(
+        &self,
+        rule: &Rule,
+        value: Value,
+        from: &[&Place],
+        scope: Option<&Scope>,
+    ) -> Outcome<Option<Value>> {
         let mut value = value;
         let done = usize::from(matches!(rule.source, Source::Paths(_)));
         for codec in rule.codecs.iter().skip(done) {
             match codec.out(&value, &self.around) {
                 Ok(Some(next)) => value = next,
                 Ok(None) => return Ok(None),
-                Err(expected) => return Err(failure(rule, from, "value", expected.into())),
+                Err(expected) => return Err(failure(rule, from, scope, "value", expected.into())),
             }
         }
         let Some((table, give)) = &rule.table else { return Ok(Some(value)) };
@@ -398,7 +490,7 @@ impl<'v> Run<'v> {
             other => other.to_string(),
         };
         table.out(&code, *give).map_err(|_| {
-            failure(rule, from, "code-invalid", format!("its code is not in the table {}", table.name))
+            failure(rule, from, scope, "code-invalid", format!("its code is not in the table {}", table.name))
         })
     }
 
@@ -413,20 +505,19 @@ impl<'v> Run<'v> {
         let wrong = |expected: &str| {
             Box::new(Failure {
                 origin: origin.clone(),
-                path: place.path.to_string(),
+                path: place.in_message(scope),
                 code: "structure",
                 message: format!("expected {expected}"),
             })
         };
-        let found = place.read(&self.inputs.roots, scope).map_err(|other| wrong(other.expected))?;
-        let Some(found) = found else { return Ok(()) };
-        let depth = over.depth();
+        let Ok(Some(found)) = place.read(&self.inputs.roots, scope) else { return Ok(()) };
         let mut next = 0;
-        let mut on = |item: &Value| {
+        let mut of = |item: &Value, leaf: Option<&str>| {
             let index = next;
             next += 1;
-            work(&Scope { up: scope, depth, index, item })
+            work(&Scope { up: scope, index, item, over, leaf })
         };
+        let mut on = |item: &Value| of(item, None);
         match over {
             Over::Items { .. } => match found {
                 Value::Array(items) => items.iter().try_for_each(on),
@@ -446,7 +537,7 @@ impl<'v> Run<'v> {
                 let mut leaves = Vec::new();
                 collect(found, String::new(), except, &mut leaves);
                 let hidden = hidden_beside(place, &self.inputs.roots, scope);
-                leaves.iter().try_for_each(|(path, value)| on(&leaf(path, value, found, &hidden)))
+                leaves.iter().try_for_each(|(path, value)| of(&leaf(path, value, found, &hidden), Some(path)))
             }
         }
     }
@@ -561,13 +652,18 @@ impl<'v> Run<'v> {
         (!lines.is_empty()).then(|| json!(lines.join("\n")))
     }
 
-    fn script(&self, script: &Script, scope: Option<&Scope>) -> Outcome<Option<Value>> {
+    fn run<T>(
+        &self,
+        script: &Script,
+        scope: Option<&Scope>,
+        work: impl FnOnce(&Sandbox, &Script, &[&Value]) -> Result<T, super::script::Failure>,
+    ) -> Outcome<T> {
         let fail = |failure: super::script::Failure| {
             let mut origin = script.origin.clone();
             if let Some(at) = failure.at.filter(|at| at.line > 1) {
                 origin.at.line += at.line - 1;
             }
-            let path = script.names.first().map(|(_, place)| place.path.to_string()).unwrap_or_default();
+            let path = script.names.first().map(|(_, place)| place.in_message(scope)).unwrap_or_default();
             Box::new(Failure {
                 origin,
                 path,
@@ -576,16 +672,17 @@ impl<'v> Run<'v> {
             })
         };
         let mut slot = self.sandbox.borrow_mut();
-        let sandbox = match &mut *slot {
+        let sandbox = match slot.take().filter(|sandbox| sandbox.reaches(script.reach)) {
             Some(sandbox) => sandbox,
-            empty => empty.insert(Sandbox::new().map_err(fail)?),
+            None => Sandbox::new(script.reach).map_err(fail)?,
         };
+        let sandbox = slot.insert(sandbox);
         let arguments: Vec<&Value> = script
             .names
             .iter()
             .map(|(_, place)| place.read(&self.inputs.roots, scope).ok().flatten().unwrap_or(&Value::Null))
             .collect();
-        sandbox.run(script, &arguments).map_err(fail)
+        work(sandbox, script, &arguments).map_err(fail)
     }
 
     pub fn condition(&self, condition: &Condition, scope: Option<&Scope>) -> Outcome<bool> {
@@ -618,9 +715,7 @@ impl<'v> Run<'v> {
                 let value = place.read(&self.inputs.roots, scope).ok().flatten();
                 test.holds(value)
             }
-            Condition::Expr(script) => {
-                !matches!(self.script(script, scope)?, None | Some(Value::Bool(false) | Value::Null))
-            }
+            Condition::Expr(script) => self.run(script, scope, Sandbox::holds)?,
         })
     }
 
@@ -633,9 +728,9 @@ impl<'v> Run<'v> {
 impl Test {
     fn holds(&self, value: Option<&Value>) -> bool {
         let value = value.unwrap_or(&Value::Null);
-        let is = |wanted: &Value| match (value, wanted) {
-            (Value::String(written), Value::String(wanted)) => written.trim() == wanted,
-            (value, wanted) => value == wanted,
+        // XForms write numbers and flags as text: what is the same as it is written is the same.
+        let is = |wanted: &Value| {
+            value == wanted || as_written(value).is_some_and(|own| as_written(wanted) == Some(own))
         };
         match self {
             Self::OneOf(wanted) => wanted.iter().any(is),
@@ -645,6 +740,16 @@ impl Test {
             Self::Uuid(wanted) => text(value).is_some_and(is_document_id) == *wanted,
             Self::Has(word) => text(value).is_some_and(|all| all.split_whitespace().any(|w| w == word)),
         }
+    }
+}
+
+fn as_written(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => Some(text.trim()),
+        Value::Number(number) => Some(number.as_str()),
+        Value::Bool(true) => Some("true"),
+        Value::Bool(false) => Some("false"),
+        _ => None,
     }
 }
 
@@ -658,8 +763,14 @@ pub fn is_answered(value: &Value) -> bool {
     }
 }
 
-fn failure(rule: &Rule, from: &[&Place], code: &'static str, message: String) -> Box<Failure> {
-    let path = from.first().map(|place| place.path.to_string()).unwrap_or_default();
+fn failure(
+    rule: &Rule,
+    from: &[&Place],
+    scope: Option<&Scope>,
+    code: &'static str,
+    message: String,
+) -> Box<Failure> {
+    let path = from.first().map(|place| place.in_message(scope)).unwrap_or_default();
     Box::new(Failure { origin: rule.origin.clone(), path, code, message })
 }
 
@@ -685,7 +796,7 @@ pub fn resource_type(tree: &Tree) -> Option<&str> {
 }
 
 /// The path of the message from which an entry's identifier is made.
-pub fn identifier_path(rule: &EntryRule) -> Option<String> {
+pub fn identifier_path(rule: &EntryRule, scope: Option<&Scope>) -> Option<String> {
     let mut rules = Vec::new();
     match &rule.resource {
         Tree::Object(object) => {
@@ -699,7 +810,7 @@ pub fn identifier_path(rule: &EntryRule) -> Option<String> {
             }
         }
     }
-    rules.iter().flat_map(|rule| rule.places()).next().map(|place| place.path.to_string())
+    rules.iter().flat_map(|rule| rule.places()).next().map(|place| place.in_message(scope))
 }
 
 /// Of several entries of one name the one with this identifier.

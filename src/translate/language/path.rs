@@ -182,6 +182,14 @@ fn bracket(inner: &str) -> Result<Step, String> {
     inner.parse().map(Step::Index).map_err(|_| "expected [number], [*], [\"name\"] or [element=value]".into())
 }
 
+impl Path {
+    /// As it is written below another: `.name[0]`.
+    pub fn below(&self) -> String {
+        let text = self.to_string();
+        if text.starts_with('[') { text } else { format!(".{text}") }
+    }
+}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.steps.iter().enumerate() {

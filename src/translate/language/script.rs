@@ -2,9 +2,12 @@
 //! is there for the next; no input or output, no clock, no randomness; time, memory and stack capped.
 use super::mistake::At;
 use super::tree::Script;
+use rquickjs::context::EvalOptions;
 use rquickjs::context::intrinsic::{Date, Eval, Json, MapSet, RegExp, RegExpCompiler};
 use rquickjs::function::Args;
-use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Runtime, Value as Js};
+use rquickjs::{
+    CatchResultExt, CaughtError, Coerced, Context, Ctx, Exception, FromJs, Function, Runtime, Value as Js,
+};
 use serde_json::Value;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,22 +17,95 @@ const LONGEST: Duration = Duration::from_millis(100);
 const MEMORY: usize = 32 * 1024 * 1024;
 const STACK: usize = 256 * 1024;
 
-/// What would make a repeat of a message give something else.
-const PRELUDE: &str = "(function () {
-  const D = Date;
-  const no = (what) => { throw new Error(what); };
-  function Fixed(...given) {
-    if (given.length === 0 || !new.target) no('there is no clock here: use message.received');
-    return new D(...given);
-  }
-  Fixed.prototype = D.prototype;
-  D.prototype.constructor = Fixed;
-  Fixed.parse = D.parse;
-  Fixed.UTC = D.UTC;
-  Fixed.now = () => no('there is no clock here: use message.received');
-  globalThis.Date = Fixed;
-  Math.random = () => no('there is no randomness here');
-})()";
+/// Characters and items that the engine may walk by itself, each some nanoseconds.
+const STEPS: f64 = 2e7;
+
+/// Closes what the engine's own interrupts leave open; see there.
+const PRELUDE: &str = include_str!("prelude.js");
+const DATES: &str = include_str!("dates.js");
+
+/// What a script can do, as its text shows. The less, the sooner its sandbox is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Compares, computes and chooses, once: nothing in it repeats.
+    Plain,
+    /// Whatever JavaScript can do to texts and lists.
+    Full,
+    Dates,
+}
+
+/// What a plain script may call: each costs no more than its argument is long.
+const PLAIN_CALLS: &[&str] = &[
+    "Number",
+    "String",
+    "Boolean",
+    "parseInt",
+    "parseFloat",
+    "isNaN",
+    "round",
+    "floor",
+    "ceil",
+    "trunc",
+    "abs",
+    "min",
+    "max",
+    "toFixed",
+    "trim",
+    "toLowerCase",
+    "toUpperCase",
+];
+
+impl Reach {
+    pub fn of(code: &str) -> Self {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+        if code.split(|c| !is_word(c)).any(|word| word == "Date") {
+            return Self::Dates;
+        }
+        match is_plain(code) {
+            Some(true) => Self::Plain,
+            _ => Self::Full,
+        }
+    }
+}
+
+/// No function, no loop, no assignment, no call but of the above. `None`: it ends within a text.
+fn is_plain(code: &str) -> Option<bool> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$';
+    let mut rest = code;
+    // What stood last: a word, or else one character.
+    let mut last = "";
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '\'' | '"' => rest[1..].find(first)? + 2,
+            _ if is_word(first) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            '=' | '!' | '<' | '>' => rest.find(|c| !"=!<>".contains(c)).unwrap_or(rest.len()),
+            _ => first.len_utf8(),
+        };
+        let (piece, after) = rest.split_at(length);
+        let allowed = match first {
+            '\'' | '"' => !piece.contains(['\\', '\n']),
+            _ if is_word(first) => piece != "new",
+            '=' | '!' | '<' | '>' => {
+                ["==", "===", "!=", "!==", "<", ">", "<=", ">=", "!", "!!"].contains(&piece)
+            }
+            '(' => {
+                last.is_empty()
+                    || PLAIN_CALLS.contains(&last)
+                    || "(?:+-*%<>=!&|,[".contains(last.chars().next_back()?)
+            }
+            '.' => last != ".",
+            other => other.is_ascii_whitespace() || "?:)[]+-*%&|,".contains(other),
+        };
+        if !allowed {
+            return Some(false);
+        }
+        if !first.is_whitespace() {
+            last = piece;
+        }
+        rest = after;
+    }
+    Some(true)
+}
 
 /// Why a script gave nothing. Never with a value: what a script throws may be a patient's.
 #[derive(Debug, PartialEq)]
@@ -42,7 +118,36 @@ pub struct Failure {
 /// The scripts of one document.
 pub struct Sandbox {
     context: Context,
-    deadline: Rc<Cell<Option<Instant>>>,
+    reach: Reach,
+    limits: Rc<Limits>,
+}
+
+/// What is left to the script that runs.
+#[derive(Default)]
+struct Limits {
+    deadline: Cell<Option<Instant>>,
+    steps: Cell<f64>,
+    /// It gave NaN or Infinity.
+    no_number: Cell<bool>,
+}
+
+impl Limits {
+    fn begin(&self) {
+        self.steps.set(STEPS);
+        self.no_number.set(false);
+        self.deadline.set(Some(Instant::now() + LONGEST));
+    }
+
+    fn is_over(&self) -> bool {
+        self.steps.get() < 0.0 || self.deadline.get().is_some_and(|end| Instant::now() > end)
+    }
+
+    /// Takes steps off; whether there were enough. What is no number is more than there ever is.
+    fn spend(&self, steps: f64) -> bool {
+        let left = self.steps.get() - steps.max(1.0);
+        self.steps.set(if left >= 0.0 && !steps.is_nan() { left } else { -1.0 });
+        !self.is_over()
+    }
 }
 
 fn engine(error: impl std::fmt::Display) -> Failure {
@@ -50,30 +155,57 @@ fn engine(error: impl std::fmt::Display) -> Failure {
 }
 
 impl Sandbox {
-    pub fn new() -> Result<Self, Failure> {
+    pub fn new(reach: Reach) -> Result<Self, Failure> {
         let runtime = Runtime::new().map_err(engine)?;
         runtime.set_memory_limit(MEMORY);
         runtime.set_max_stack_size(STACK);
-        let deadline: Rc<Cell<Option<Instant>>> = Rc::default();
-        let seen = deadline.clone();
-        runtime.set_interrupt_handler(Some(Box::new(move || {
-            seen.get().is_some_and(|end| Instant::now() > end)
-        })));
-        let context = Context::custom::<(Date, Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime)
-            .map_err(engine)?;
-        context.with(|ctx| ctx.eval::<(), _>(PRELUDE)).map_err(engine)?;
-        Ok(Self { context, deadline })
+        let limits: Rc<Limits> = Rc::default();
+        let seen = limits.clone();
+        runtime.set_interrupt_handler(Some(Box::new(move || seen.is_over())));
+        let context = match reach {
+            Reach::Plain => Context::custom::<(Eval, Json)>(&runtime),
+            Reach::Full => Context::custom::<(Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime),
+            Reach::Dates => Context::custom::<(Date, Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime),
+        }
+        .map_err(engine)?;
+        limits.begin();
+        let own = Self { context, reach, limits };
+        own.prepare().map_err(engine)?;
+        Ok(own)
+    }
+
+    /// Whether a script of this reach may run here.
+    pub fn reaches(&self, reach: Reach) -> bool {
+        reach <= self.reach
+    }
+
+    fn prepare(&self) -> rquickjs::Result<()> {
+        if self.reach == Reach::Plain {
+            return Ok(());
+        }
+        let spent = self.limits.clone();
+        self.context.with(|ctx| {
+            let spend = Function::new(ctx.clone(), move |ctx: Ctx, steps: f64| match spent.spend(steps) {
+                true => Ok(()),
+                false => Err(Exception::throw_range(&ctx, "too much")),
+            })?;
+            // With a name of its own: positions of errors are the script's.
+            let eval = |code: &str| {
+                let mut options = EvalOptions::default();
+                options.filename = Some("prelude".into());
+                ctx.eval_with_options::<Function, _>(code, options)
+            };
+            eval(PRELUDE)?.call::<_, ()>((spend,))?;
+            match self.reach {
+                Reach::Dates => eval(DATES)?.call(()),
+                _ => Ok(()),
+            }
+        })
     }
 
     /// The script's value; `None` for undefined and null.
     pub fn run(&self, script: &Script, arguments: &[&Value]) -> Result<Option<Value>, Failure> {
-        self.deadline.set(Some(Instant::now() + LONGEST));
-        let result = self.context.with(|ctx| {
-            let found = evaluate(&ctx, script, arguments);
-            found.catch(&ctx).map_err(|error| self.in_words(&error))
-        });
-        self.deadline.set(None);
-        match result? {
+        match self.within_limits(|ctx| evaluate(ctx, script, arguments, &self.limits))? {
             None => Ok(None),
             Some(text) => match serde_json::from_str(&text) {
                 Ok(Value::Null) => Ok(None),
@@ -83,10 +215,28 @@ impl Sandbox {
         }
     }
 
+    /// Whether the script's value is true, as JavaScript has it: not for `0`, `""`, `NaN`, null.
+    pub fn holds(&self, script: &Script, arguments: &[&Value]) -> Result<bool, Failure> {
+        self.within_limits(|ctx| Ok(Coerced::<bool>::from_js(ctx, called(ctx, script, arguments)?)?.0))
+    }
+
+    fn within_limits<T>(
+        &self,
+        work: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<T>,
+    ) -> Result<T, Failure> {
+        self.limits.begin();
+        let result = self.context.with(|ctx| work(&ctx).catch(&ctx).map_err(|error| self.in_words(&error)));
+        self.limits.deadline.set(None);
+        result
+    }
+
     fn in_words(&self, error: &CaughtError) -> Failure {
-        if self.deadline.get().is_some_and(|end| Instant::now() > end) {
+        if self.limits.is_over() {
             let message = format!("it took longer than {} ms", LONGEST.as_millis());
             return Failure { at: None, message };
+        }
+        if self.limits.no_number.get() {
+            return Failure { at: None, message: "it gave NaN or Infinity, which is no number".into() };
         }
         match error {
             CaughtError::Exception(exception) => {
@@ -107,21 +257,50 @@ fn wrapped(code: &str, names: &[&str]) -> String {
     format!("(function ({}) {{ return (\n{code}\n); }})", names.join(", "))
 }
 
-fn evaluate<'js>(ctx: &Ctx<'js>, script: &Script, arguments: &[&Value]) -> rquickjs::Result<Option<String>> {
+fn called<'js>(ctx: &Ctx<'js>, script: &Script, arguments: &[&Value]) -> rquickjs::Result<Js<'js>> {
     let names: Vec<&str> = script.names.iter().map(|(name, _)| name.as_str()).collect();
     let function: Function<'js> = ctx.eval(wrapped(&script.code, &names))?;
     let mut given = Args::new(ctx.clone(), arguments.len());
     for argument in arguments {
         given.push_arg(ctx.json_parse(argument.to_string())?)?;
     }
-    let value: Js<'js> = function.call_arg(given)?;
-    ctx.json_stringify(value)?.map(|text| text.to_string()).transpose()
+    function.call_arg(given)
+}
+
+fn evaluate<'js>(
+    ctx: &Ctx<'js>,
+    script: &Script,
+    arguments: &[&Value],
+    limits: &Rc<Limits>,
+) -> rquickjs::Result<Option<String>> {
+    let value = called(ctx, script, arguments)?;
+    if !value.is_object() {
+        check_number(ctx, &value, limits)?;
+        return ctx.json_stringify(value)?.map(|text| text.to_string()).transpose();
+    }
+    let limits = limits.clone();
+    let check = Function::new(ctx.clone(), move |ctx: Ctx<'js>, _: Js<'js>, value: Js<'js>| {
+        check_number(&ctx, &value, &limits).map(|()| value)
+    })?;
+    ctx.json_stringify_replacer(value, check)?.map(|text| text.to_string()).transpose()
+}
+
+/// JSON would make null of NaN, and a mapping nothing of null.
+fn check_number(ctx: &Ctx, value: &Js, limits: &Limits) -> rquickjs::Result<()> {
+    if value.as_float().is_some_and(|number| !number.is_finite()) {
+        limits.no_number.set(true);
+        return Err(Exception::throw_range(ctx, "no number"));
+    }
+    Ok(())
 }
 
 /// Whether it is JavaScript; where it is not, and why.
 pub fn parse(code: &str) -> Result<(), (At, String)> {
-    let sandbox = Sandbox::new().map_err(|failure| (At::default(), failure.message))?;
-    sandbox.deadline.set(Some(Instant::now() + LONGEST));
+    if let Some(unwanted) = unwanted(code) {
+        return Err(unwanted);
+    }
+    let sandbox = Sandbox::new(Reach::Full).map_err(|failure| (At::default(), failure.message))?;
+    sandbox.limits.begin();
     sandbox.context.with(|ctx| {
         let made: rquickjs::Result<Function> = ctx.eval(wrapped(code, &[]));
         made.catch(&ctx).map(|_| ()).map_err(|error| match error {
@@ -144,6 +323,32 @@ pub fn parse(code: &str) -> Result<(), (At, String)> {
     })
 }
 
+/// What the engine cannot be stopped in: one step with a big integer may take minutes. And `async`,
+/// which it does not clean up after without promises. Wherever they stand: in a text, too.
+fn unwanted(code: &str) -> Option<(At, String)> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    for (i, line) in code.lines().enumerate() {
+        let mut before = 0;
+        for word in line.split(|c: char| !is_word(c)) {
+            let what = match word {
+                "async" | "await" => "async and await are",
+                _ if word.starts_with(|c: char| c.is_ascii_digit()) && word.ends_with('n') => {
+                    "big integers, such as 5n, are"
+                }
+                _ => "",
+            };
+            if !what.is_empty() {
+                let column = line[..before].chars().count() as u32 + 1;
+                return Some((At { line: i as u32 + 1, column }, format!("{what} not taken")));
+            }
+            // What splits is one character.
+            before += word.len();
+            before += line[before..].chars().next().map_or(0, char::len_utf8);
+        }
+    }
+    None
+}
+
 /// `at eval_script:2:14`: line 2 is the code's first.
 fn position(stack: &str) -> Option<At> {
     let place = stack.lines().find_map(|line| line.split("eval_script:").nth(1))?;
@@ -162,8 +367,9 @@ mod tests {
     fn run(code: &str, doc: &Value) -> Result<Option<Value>, Failure> {
         let place = Place { base: Base::Root(0), path: Path::parse("doc").expect("a path") };
         let origin = Origin { file: "x.yaml".into(), at: At::default() };
-        let script = Script { origin, code: code.into(), names: vec![("doc".into(), place)] };
-        Sandbox::new().expect("a sandbox").run(&script, &[doc])
+        let reach = Reach::of(code);
+        let script = Script { origin, code: code.into(), reach, names: vec![("doc".into(), place)] };
+        Sandbox::new(reach).expect("a sandbox").run(&script, &[doc])
     }
 
     #[test]
@@ -192,16 +398,160 @@ mod tests {
         }
     }
 
+    /// Each of these would run for minutes or for ever in the engine's own loops.
     #[test]
     fn what_never_ends_is_ended() {
-        let started = Instant::now();
         let failure = run("(() => { for (;;) {} })()", &json!({})).expect_err("endless");
         assert_eq!(failure.message, "it took longer than 100 ms");
-        assert!(started.elapsed() < Duration::from_secs(2));
-        assert!(run("(function f() { return f() + 1 })()", &json!({})).is_err());
-        assert!(run("'x'.repeat(1 << 28)", &json!({})).is_err());
-        assert!(run("Array(1e9).fill('x').join('')", &json!({})).is_err());
-        assert!(run("/(a+)+b/.test('a'.repeat(40))", &json!({})).is_err());
+        for code in [
+            "(function f() { return f() + 1 })()",
+            "'x'.repeat(1 << 28)",
+            "Array(1e9).fill('x').join('')",
+            "/(a+)+b/.test('a'.repeat(40))",
+            "[].reverse.call({length: 2 ** 53 - 1})",
+            "[].forEach.call({get length() { return 2 ** 53 - 1 }}, x => x)",
+            "[].copyWithin.call({length: 2 ** 53 - 1}, 0, 5)",
+            "[].fill.call({length: 2 ** 53 - 1}, 0)",
+            "[].lastIndexOf.call({length: 2 ** 53 - 1}, 0)",
+            "[].concat({length: 2 ** 53 - 1, [Symbol.isConcatSpreadable]: true}).length * NaN",
+            "Array(1e9).reverse()",
+            "Array(4e9).lastIndexOf(1)",
+            "Array(4e9).some(x => x)",
+            "Array(4e9).sort()",
+            "Array(4e9).toString()",
+            "[Array(4e9)].flat()",
+            "[Array(4e9)].join()",
+            "[].concat(Array(4e9))",
+            "new Set(Array(4e9)).size",
+            "[...Array(4e9)]",
+            "Array(4e9).values().drop(4e9).next()",
+            "new Set([1]).union({size: 1, has: () => true, keys: () => Array(4e9).values()}).size",
+            "Array.from({length: 1e9})",
+            "JSON.stringify([Array(4e9)])",
+            "String.raw({raw: {length: 2 ** 53 - 1}})",
+            "'a'.padEnd(2 ** 30 - 2)",
+            "'a'.repeat(3e6).includes('a'.repeat(1e6) + 'b')",
+            "'a'.repeat(3e6).indexOf('a'.repeat(1e6) + 'b')",
+            "'a'.repeat(3e6).lastIndexOf('b' + 'a'.repeat(1e6))",
+            "'a'.repeat(3e6).split('a'.repeat(1e6) + 'b')",
+            "'a'.repeat(3e6).replaceAll('a'.repeat(1e6) + 'b', '')",
+            "'a'.repeat(3e6).includes({toString: () => 'a'.repeat(1e6) + 'b'})",
+            "Array(1e6).fill('a'.repeat(1e6)).indexOf('a'.repeat(1e6 - 1) + 'b')",
+            "(() => { const t = 'a'.repeat(2e6); return Array(1e5).fill(0).map((_, i) => t + i % 2).sort() })()",
+            "(() => { for (;;) try { 'a'.repeat(3e5).includes('a'.repeat(60) + 'b') } catch {} })()",
+            "(() => { for (;;) try { 'é'.repeat(1e5).normalize('NFD') } catch {} })()",
+            "(() => { for (;;) try { Array(1e5).fill(0).reverse() } catch {} })()",
+            "(() => { for (;;) try { Array.from({length: 1e9}) } catch {} })()",
+            "(() => { for (;;) try { [...Array(1e5)] } catch {} })()",
+            "(() => { for (;;) try { Object.keys('a'.repeat(1e5)) } catch {} })()",
+            "JSON.parse('['.repeat(3e6))",
+            "/a*b/.test('a'.repeat(3e6))",
+            "'a'.repeat(3e6).replace(/(?:a*)b/g, '')",
+            "eval('2n ** 10000000n')",
+            "(() => {}).constructor('return 2n ** 1000000n')()",
+            "(function* () {}).constructor('yield 1')()",
+            "BigInt(2)",
+        ] {
+            let started = Instant::now();
+            assert!(run(code, &json!({})).is_err(), "{code}");
+            assert!(started.elapsed() < Duration::from_secs(3), "{code}: {:?}", started.elapsed());
+        }
+        for code in ["2n ** 10000000n", "doc.a ** 0x10N + 1_000n", "\n 5n", "async () => 1"] {
+            assert!(parse(code).is_err(), "{code}");
+        }
+        assert!(parse("doc.n5 + doc.in + $5n + 'a5na'").is_ok());
+    }
+
+    #[test]
+    fn a_plain_script_is_known_by_its_text() {
+        for code in [
+            "doc.sex === 'female' ? 'female' : 'male'",
+            "Math.round((doc.fields.f - 32) / 1.8)",
+            "Number(doc.weeks) > 36 && !(doc.a || doc.b[0]?.c)",
+            "doc.a + ', ' + String(doc.b).trim()",
+        ] {
+            let expected = if code.contains('/') { Reach::Full } else { Reach::Plain };
+            assert_eq!(Reach::of(code), expected, "{code}");
+        }
+        for code in [
+            "(() => 1)()",
+            "doc.a.map(x)",
+            "doc.a = 1",
+            "doc.a += 1",
+            "[...doc.a]",
+            "new Map",
+            "`${doc}`",
+            "'a'(1)",
+            "doc.a?.(1)",
+            "doc.a[0](1)",
+            "(doc.a)(1)",
+            "'a\\'(",
+            "eval('1')",
+            "{a: 1}",
+            "/a/",
+            "Math.random()",
+            "'a",
+            "function f() {}",
+            "doc.a => 1",
+            "this.constructor.constructor('1')()",
+        ] {
+            assert_eq!(Reach::of(code), Reach::Full, "{code}");
+        }
+        assert_eq!(Reach::of("new Date(0)"), Reach::Dates);
+        assert_eq!(run("doc.a > 2 ? 'x' : Math.round(doc.a)", &json!({"a": 1.6})), Ok(Some(json!(2))));
+    }
+
+    #[test]
+    fn what_is_limited_works_as_ever() {
+        for (code, expected) in [
+            ("'a-b-c'.split('-').map(x => x.toUpperCase()).join('+')", json!("A+B+C")),
+            ("[3, 1, 2].sort((a, b) => b - a)", json!([3, 2, 1])),
+            ("['b', 'a', 10, 9].sort()", json!([10, 9, "a", "b"])),
+            ("[1, [2, [3, [4]]]].flat(Infinity)", json!([1, 2, 3, 4])),
+            ("[1].concat(2, [3, [4]])", json!([1, 2, 3, [4]])),
+            ("[[1], [2]].flatMap(x => x)", json!([1, 2])),
+            ("[...new Set([1, 1, 2])]", json!([1, 2])),
+            ("Object.fromEntries(Object.entries({a: 1}).map(([k, v]) => [k, v + 1]))", json!({"a": 2})),
+            ("'07 12'.replace(/\\s/g, '').padStart(6, '0')", json!("000712")),
+            ("'x1y2'.replaceAll(/[0-9]/g, d => d * 2)", json!("x2y4")),
+            ("'x'.concat(['a', 'b'])", json!("xa,b")),
+            ("JSON.parse(JSON.stringify({a: [1, null]}))", json!({"a": [1, null]})),
+            ("Array.from('abc', c => c + c)", json!(["aa", "bb", "cc"])),
+            ("`${['a', 'b']}`", json!("a,b")),
+            ("'abc'.at(-1) + 'a,b'.match(/b/)[0]", json!("cb")),
+            ("(() => { let n = 0; for (const c of 'abc') n += c.charCodeAt(0); return n })()", json!(294)),
+        ] {
+            assert_eq!(run(code, &json!({})), Ok(Some(expected)), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_machine_s_time_zone_is_no_matter() {
+        for (code, expected) in [
+            ("new Date(0).getHours()", json!(0)),
+            ("new Date(2026, 9, 17, 8).toISOString()", json!("2026-10-17T08:00:00.000Z")),
+            ("new Date('2026-10-17T08:00').toISOString()", json!("2026-10-17T08:00:00.000Z")),
+            ("new Date('2026-10-17T08:00:00+03:00').toISOString()", json!("2026-10-17T05:00:00.000Z")),
+            ("new Date('Oct 17, 2026 08:00').toISOString()", json!("2026-10-17T08:00:00.000Z")),
+            ("Date.parse('2026-10-17')", json!(1_792_195_200_000_i64)),
+            (
+                "(() => { const d = new Date(0); d.setHours(5); return d.toISOString() })()",
+                json!("1970-01-01T05:00:00.000Z"),
+            ),
+            ("new Date(0).getTimezoneOffset()", json!(0)),
+            ("String(new Date(0))", json!("Thu, 01 Jan 1970 00:00:00 GMT")),
+        ] {
+            assert_eq!(run(code, &json!({})), Ok(Some(expected)), "{code}");
+        }
+        assert!(run("new Date(0).toLocaleString()", &json!({})).is_err());
+    }
+
+    #[test]
+    fn what_is_no_number_is_said() {
+        for code in ["Number('abc') * 2", "1 / 0", "({a: [Number('abc')]})"] {
+            let failure = run(code, &json!({})).expect_err(code);
+            assert!(failure.message.contains("no number"), "{failure:?}");
+        }
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct MappingFile {
     /// It serves only what none of these mappings serves.
     #[serde(default)]
     pub after: Vec<String>,
+    /// These mappings serve only what it does not.
+    #[serde(default)]
+    pub before: Vec<String>,
     /// It is not read backwards, for this reason.
     pub one_way: Option<String>,
     /// Switched off: a built-in mapping of this name serves nothing.

@@ -1,5 +1,6 @@
 //! Code tables: in the mapping, in a file, a ConceptMap, or the choices of a CHT form.
 use super::spec::{CodeSpec, Give, TableSpec, Unmapped};
+use fhir_validate::Definitions;
 use serde_json::{Value, json};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -14,9 +15,10 @@ pub struct Coding {
 #[derive(Debug)]
 pub struct Table {
     pub name: String,
-    forward: HashMap<String, Coding>,
-    /// In the order of the table: the first code counts.
-    back: HashMap<(Option<String>, String), String>,
+    /// In the order of the table: of several that could be meant, the first counts.
+    rows: Vec<(String, Coding)>,
+    forward: HashMap<String, usize>,
+    back: HashMap<(Option<String>, String), usize>,
     pub unmapped: Unmapped,
     /// The target's codes are more than a code.
     is_coding: bool,
@@ -28,12 +30,14 @@ pub struct Table {
 #[derive(Debug, PartialEq)]
 pub struct NotThere;
 
-/// Where tables come from besides the mapping.
+/// What a mapping builds on besides other mappings.
 pub trait Files {
     /// The text of a file named in a mapping.
     fn read(&self, name: &str) -> Result<String, String>;
     /// The ConceptMap with this canonical URL.
-    fn concept_map(&self, url: &str) -> Option<Value>;
+    fn concept_map(&self, url: &str) -> Option<&Value>;
+    /// What R4 and the profiles say of elements.
+    fn definitions(&self) -> &Definitions;
 }
 
 impl Table {
@@ -45,7 +49,7 @@ impl Table {
             (None, None, Some(url)) => {
                 let map =
                     files.concept_map(url).ok_or_else(|| format!("no profile is the ConceptMap {url}"))?;
-                of_concept_map(&map)?
+                of_concept_map(map)?
             }
             _ => return Err("expected one of codes, from and url".into()),
         };
@@ -58,6 +62,7 @@ impl Table {
     fn of(name: &str, codes: Vec<(String, Coding)>, spec: &TableSpec) -> Self {
         let mut table = Self {
             name: name.into(),
+            rows: Vec::new(),
             forward: HashMap::new(),
             back: HashMap::new(),
             unmapped: spec.unmapped.clone(),
@@ -71,26 +76,28 @@ impl Table {
             match table.back.entry(key) {
                 Entry::Occupied(_) => table.merged.push(from.clone()),
                 Entry::Vacant(free) => {
-                    free.insert(from.clone());
+                    free.insert(table.rows.len());
                 }
             }
-            table.forward.insert(from, to);
+            table.forward.entry(from.clone()).or_insert(table.rows.len());
+            table.rows.push((from, to));
         }
         table
     }
 
     /// `Ok(None)`: it is to be left out.
     pub fn out(&self, code: &str, give: Option<Give>) -> Result<Option<Value>, NotThere> {
-        let coding = match (self.forward.get(code), &self.unmapped) {
-            (Some(coding), _) => coding.clone(),
+        let known = self.forward.get(code).and_then(|row| self.rows.get(*row));
+        let coding = match (known, &self.unmapped) {
+            (Some((_, coding)), _) => coding.clone(),
             (None, Unmapped::Refuse) => return Err(NotThere),
             (None, Unmapped::Omit) => return Ok(None),
             (None, Unmapped::Pass) => Coding { system: None, code: code.into(), display: None },
             (None, Unmapped::Default(code)) => self
-                .forward
-                .values()
-                .find(|to| to.code == *code)
-                .cloned()
+                .rows
+                .iter()
+                .find(|(_, to)| to.code == *code)
+                .map(|(_, to)| to.clone())
                 .unwrap_or(Coding { system: None, code: code.clone(), display: None }),
         };
         let give = give.unwrap_or(if self.is_coding { Give::Coding } else { Give::Code });
@@ -116,15 +123,13 @@ impl Table {
             Value::String(code) => (None, code.as_str()),
             other => (other["system"].as_str(), other["code"].as_str().ok_or("no code of its table")?),
         };
-        let known = self.back.get(&(system.map(String::from), code.to_string())).or_else(|| {
-            let mut alike = self
-                .back
-                .iter()
-                .filter(|((of, known), _)| known == code && (system.is_none() || of.is_none()));
-            alike.next().map(|(_, from)| from)
+        let exact = self.back.get(&(system.map(String::from), code.to_string()));
+        let known = exact.and_then(|row| self.rows.get(*row)).or_else(|| {
+            let alike = |to: &Coding| to.code == code && (system.is_none() || to.system.is_none());
+            self.rows.iter().find(|(_, to)| alike(to))
         });
         match known {
-            Some(from) => Ok(from.clone()),
+            Some((from, _)) => Ok(from.clone()),
             None if self.unmapped == Unmapped::Pass => Ok(code.to_string()),
             None => Err("a code that is not in its table"),
         }
@@ -144,7 +149,7 @@ impl Table {
     }
 
     pub fn codes(&self) -> impl Iterator<Item = &str> {
-        self.forward.keys().map(String::as_str)
+        self.rows.iter().map(|(from, _)| from.as_str())
     }
 }
 

@@ -4,8 +4,10 @@ use super::compile::{All, Compiled, compile, read};
 use super::eval::{self, Inputs};
 use super::mistake::Mistake;
 use super::table::Files;
+use fhir_validate::Definitions;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 struct Beside;
 
@@ -28,8 +30,13 @@ impl Files for Beside {
         }
     }
 
-    fn concept_map(&self, _: &str) -> Option<Value> {
+    fn concept_map(&self, _: &str) -> Option<&Value> {
         None
+    }
+
+    fn definitions(&self) -> &Definitions {
+        static R4: LazyLock<Definitions> = LazyLock::new(Definitions::r4);
+        &R4
     }
 }
 
@@ -277,7 +284,23 @@ fn bad_input_is_refused_with_its_path() {
         ),
         ("a: {path: doc.x}", json!({"x": ["1"]}), "doc.x: expected one value, found a list"),
         ("a: {path: doc.x}", json!({"x": {"y": 1}}), "doc.x: expected one value, found an object"),
-        ("a: {path: doc.x.y}", json!({"x": [1]}), "doc.x.y: expected an object on the way"),
+        ("a: {path: doc.x.y, required: true}", json!({"x": [1]}), "doc.x.y: expected an object on the way"),
+        ("a: {path: [doc.x, doc.y]}", json!({"x": {"z": 1}}), "doc.x: expected one value, found an object"),
+        (
+            "a:\n- each: doc.l\n  do: {value: {path: item.v, as: date}}",
+            json!({"l": [{"v": "2026-10-17"}, {"v": "soon"}]}),
+            "doc.l[1].v: expected a date of the calendar, such as 2026-10-17",
+        ),
+        (
+            "a:\n- leaves: doc.g\n  do: {path: item.value, as: number}",
+            json!({"g": {"h": [{"n": "many"}]}}),
+            "doc.g.h[0].n: expected a number",
+        ),
+        (
+            "a: {expr: \"Number(doc.x) * 2\"}",
+            json!({"x": "two"}),
+            "doc: expr: it gave NaN or Infinity, which is no number",
+        ),
         ("a: {path: doc.x, as: number}", json!({"x": "many"}), "doc.x: expected a number"),
         ("a: {path: doc.x, as: yes_no}", json!({"x": "maybe"}), "doc.x: expected yes or no"),
         ("a:\n- each: doc.x\n  do: {path: item}", json!({"x": "1"}), "doc.x: expected a list"),
@@ -355,6 +378,27 @@ fn mistakes_name_line_key_and_what_was_expected() {
             "there is no mapping x",
         ),
         ("mapping: m\nrecord: {form: F}\n".into(), 2, 1, "the key patient_field is missing"),
+        ("mapping: m\nafter: [m]\nentries:\n- entry: a\n  resource: {}\n".into(), 2, 1, "only after itself"),
+        (record("{a: {path: doc.x, split: \" \"}}"), 6, 29, "it has no effect beside path"),
+        (record("{a: {path: doc.x, with: \" \"}}"), 6, 29, "it has no effect beside path"),
+        (record("{a: {path: doc.x, do: 1}}"), 6, 29, "it has no effect beside path"),
+        (record("{a: {path: doc.x, give: code}}"), 6, 29, "it has no effect without table"),
+        (record("{a: {literal: 1, default: 2}}"), 6, 28, "it has no effect beside literal"),
+        (
+            "mapping: m\ntables:\n  t: {codes: {a: {sytem: u, code: c}}}\n".into(),
+            3,
+            19,
+            "no such key; did you mean system?",
+        ),
+        ("mapping: m\ntables:\n  t: {codes: {a: [b]}}\n".into(), 3, 15, "expected a code, or {system, code, display}"),
+        (record("{a: {path: {x: 1}}}"), 6, 16, "expected one, or a list of them"),
+        (record("{a: {path: doc.x, back: 5}}"), 6, 29, "expected false, or paths of the source"),
+        (
+            "mapping: m\nentries:\n- entry: p\n  resource: {resourceType: Patient}\n- entry: o\n  resource: {resourceType: Observation, encounter: {reference: {ref: p}}}\n".into(),
+            6,
+            65,
+            "p is a Patient; expected a reference to Encounter",
+        ),
     ] {
         let mistakes = compiled(&yaml).err().unwrap_or_default();
         let found = mistakes.iter().find(|mistake| mistake.message.contains(words));
@@ -428,5 +472,107 @@ fn the_trace_names_rule_and_path() {
         .iter()
         .map(|t| format!("{} {} {}", t.element, t.origin.at.line, t.from.join(",")))
         .collect();
-    assert_eq!(told, ["record.a[0].value 8 doc.x", "record.b 9 doc.z"]);
+    assert_eq!(told, ["record.a[0].system 8 ", "record.a[0].value 8 doc.x", "record.b 9 doc.z"]);
+}
+
+#[test]
+fn the_trace_names_the_item_and_the_entry() {
+    let yaml = "mapping: m
+entries:
+- entry: a
+  each: body.list
+  resource:
+    resourceType: Observation
+    status: final
+    identifier: [{system: urn:x, value: {path: item.id}}]
+    component:
+    - each: item.parts
+      item: part
+      do: {valueString: {path: part.v}, code: {text: x}}
+- entry: b
+  resource: {resourceType: Patient, identifier: [{system: urn:x, value: {path: body.id}}]}
+";
+    let mapping = compiled(yaml).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    let body = json!({"id": "p", "list": [{"id": "1"}, {"id": "2", "parts": [{}, {"v": "y"}]}]});
+    let output = eval::apply(&mapping, Inputs::default().with("body", &body), around(), true).expect("made");
+    let told: Vec<String> =
+        output.trace.iter().map(|t| format!("{} {}", t.element, t.from.join(","))).collect();
+    for line in [
+        "Observation[0].status ",
+        "Observation[1].identifier[0].value body.list[1].id",
+        "Observation[1].component[0].valueString body.list[1].parts[1].v",
+        "Patient.identifier[0].value body.id",
+    ] {
+        assert!(told.contains(&line.to_string()), "{line}: {told:#?}");
+    }
+    assert!(!told.iter().any(|line| line.contains('#')), "{told:#?}");
+    // What is left out for want of an answer is not told either.
+    assert!(!told.iter().any(|line| line.contains("Observation[0].component")), "{told:#?}");
+}
+
+#[test]
+fn a_path_that_leads_nowhere_is_no_answer() {
+    for (template, doc, expected) in [
+        ("a: {path: doc.x.y}\nb: 1", json!({"x": "yes"}), json!({"b": 1})),
+        ("a: {path: [doc.r.u, doc.u]}", json!({"r": "yes", "u": "1"}), json!({"a": "1"})),
+        (
+            "a: {path: [doc.notes, doc.g.note]}",
+            json!({"notes": {"n": "x"}, "g": {"note": "1"}}),
+            json!({"a": "1"}),
+        ),
+        ("a: {path: doc.notes}\nb: 1", json!({"notes": {"n": ""}}), json!({"b": 1})),
+        ("a:\n- each: doc.x.y\n  do: {path: item}\nb: 1", json!({"x": "yes"}), json!({"b": 1})),
+        ("a: {rest: doc}\nb: {path: doc.x.y}", json!({"x": "yes"}), json!({"a": "x: yes"})),
+    ] {
+        assert_eq!(out(&of(template, ""), &doc), Ok(expected), "{template}");
+    }
+}
+
+#[test]
+fn a_group_that_leaves_make_something_of_fails_nothing() {
+    let yaml = |more: &str| {
+        format!(
+            "mapping: m\nentries:\n- entry: a\n  resource:\n    resourceType: Observation\n    identifier: [{{system: u, value: {{path: doc.id}}}}]\n    valueString: {{path: doc.fields.note{more}}}\n- entry: b\n  leaves: doc.fields\n  except: [inputs]\n  resource:\n    resourceType: Observation\n    identifier: [{{system: u, value: {{path: item.path}}}}]\n    valueString: {{path: item.value}}\n"
+        )
+    };
+    let doc = json!({"id": "1", "fields": {"note": {"x": "cough"}, "inputs": {"note": {"y": "z"}}}});
+    let made = |yaml: &str| {
+        let mapping = compiled(yaml).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+        eval::apply(&mapping, Inputs::default().with("doc", &doc), around(), false)
+            .map(|output| output.entries.iter().map(|made| made.resource.to_string()).collect::<String>())
+            .map_err(|failure| failure.message)
+    };
+    assert!(made(&yaml("")).expect("made").contains("cough"));
+    assert!(made(&yaml(", required: true")).is_err());
+    // What `leaves` passes over is not found by it.
+    assert!(made(&yaml("").replace("doc.fields.note", "doc.fields.inputs.note")).is_err());
+}
+
+#[test]
+fn conditions_compare_as_javascript_and_as_written() {
+    for (condition, doc, holds) in [
+        ("{doc.x: 5}", json!({"x": "5"}), true),
+        ("{doc.x: \"5\"}", json!({"x": 5}), true),
+        ("{doc.x: 5}", json!({"x": "5.0"}), false),
+        ("{doc.x: true}", json!({"x": "true"}), true),
+        ("{doc.x: {not: 5}}", json!({"x": "5"}), false),
+        ("{expr: \"doc.x.length\"}", json!({"x": ""}), false),
+        ("{expr: \"doc.x\"}", json!({"x": ""}), false),
+        ("{expr: \"Number(doc.x)\"}", json!({"x": "a"}), false),
+        ("{expr: \"doc.x\"}", json!({"x": "0"}), true),
+        ("{expr: \"doc.x\"}", json!({"x": []}), true),
+    ] {
+        let made = out(&of(&format!("a: {{if: {condition}, then: 1, else: 0}}"), ""), &doc);
+        assert_eq!(made, Ok(json!({"a": i32::from(holds)})), "{condition}");
+    }
+}
+
+#[test]
+fn names_of_paths_stand_in_any_order() {
+    let doc = json!({"fields": {"x": "1"}});
+    let mapping = of("a: {path: a.x}", "let: {a: b, b: c.fields, c: doc}\n");
+    assert_eq!(out(&mapping, &doc), Ok(json!({"a": "1"})));
+    let circle = "mapping: m\nlet: {a: b.x, b: a.y}\nentries:\n- entry: e\n  resource: {}\n";
+    let mistakes = compiled(circle).err().unwrap_or_default();
+    assert_eq!(mistakes[0].message, "it leads back to itself");
 }

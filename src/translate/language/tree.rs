@@ -2,6 +2,7 @@
 use super::codec::Codec;
 use super::mistake::At;
 use super::path::{OtherKind, Path, Step};
+use super::script::Reach;
 use super::spec::{Give, WriteSpec};
 use super::table::Table;
 use serde_json::Value;
@@ -36,25 +37,47 @@ pub struct Place {
 #[derive(Clone, Copy)]
 pub struct Scope<'v> {
     pub up: Option<&'v Scope<'v>>,
-    pub depth: usize,
     pub index: usize,
     pub item: &'v Value,
+    /// What is repeated.
+    pub over: &'v Over,
+    /// Of `leaves`: the answer's path.
+    pub leaf: Option<&'v str>,
+}
+
+impl<'v> Scope<'v> {
+    /// The item of the `each` at this depth.
+    pub fn at(scope: Option<&'v Self>, depth: usize) -> Option<&'v Self> {
+        let mut here = scope;
+        while let Some(scope) = here.filter(|scope| scope.over.depth() != depth) {
+            here = scope.up;
+        }
+        here
+    }
 }
 
 impl Place {
     pub fn start<'v>(&self, roots: &[&'v Value], scope: Option<&'v Scope<'v>>) -> &'v Value {
         match self.base {
             Base::Root(index) => roots.get(index).copied().unwrap_or(&Value::Null),
-            Base::Item(depth) => {
-                let mut here = scope;
-                while let Some(scope) = here {
-                    if scope.depth == depth {
-                        return scope.item;
-                    }
-                    here = scope.up;
-                }
-                &Value::Null
-            }
+            Base::Item(depth) => Scope::at(scope, depth).map_or(&Value::Null, |scope| scope.item),
+        }
+    }
+
+    /// Its path in the message: `body.observations[2].value`, where the mapping says `item.value`.
+    pub fn in_message(&self, scope: Option<&Scope>) -> String {
+        let around = match self.base {
+            Base::Root(_) => None,
+            Base::Item(depth) => Scope::at(scope, depth),
+        };
+        let Some(scope) = around else { return self.path.to_string() };
+        let list = scope.over.place().in_message(scope.up);
+        let of_item = Path { steps: self.path.steps.get(1..).unwrap_or_default().to_vec() };
+        match (scope.over, scope.leaf) {
+            (Over::Leaves { .. }, Some(leaf)) => format!("{list}{}", below(leaf)),
+            (Over::Split { .. }, _) => list,
+            _ if of_item.steps.is_empty() => format!("{list}[{}]", scope.index),
+            _ => format!("{list}[{}]{}", scope.index, of_item.below()),
         }
     }
 
@@ -65,6 +88,15 @@ impl Place {
     ) -> Result<Option<&'v Value>, OtherKind> {
         self.path.read(self.start(roots, scope))
     }
+}
+
+/// A dotted path of an answer, as it is written below another: `.group[0].x`.
+fn below(dotted: &str) -> String {
+    let step = |step: &str| match step.parse::<usize>() {
+        Ok(index) => format!("[{index}]"),
+        Err(_) => format!(".{step}"),
+    };
+    dotted.split('.').map(step).collect()
 }
 
 #[derive(Debug)]
@@ -78,6 +110,8 @@ pub enum Tree {
 #[derive(Debug)]
 pub struct Object {
     pub fields: Vec<(String, Tree)>,
+    /// Where each stands.
+    pub origins: Vec<Origin>,
 }
 
 #[derive(Debug)]
@@ -198,6 +232,7 @@ pub enum Test {
 pub struct Script {
     pub origin: Origin,
     pub code: String,
+    pub reach: Reach,
     pub names: Vec<(String, Place)>,
 }
 

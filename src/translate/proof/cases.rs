@@ -5,6 +5,7 @@ use crate::translate::language::yaml;
 use crate::translate::set::Set;
 use crate::translate::{Mappings, Source, guess_route};
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 /// When a case came, if it does not say: 2026-11-23T18:50:14.033Z.
 pub const RECEIVED: i64 = 1_795_467_014_033;
@@ -34,8 +35,17 @@ const KEYS: &[&str] = &["note", "direction", "route", "received", "input", "outp
 
 /// Every case of a set, and what is no case.
 pub fn load(set: &Set) -> (Vec<Case>, Vec<Mistake>) {
+    all(set.case_files())
+}
+
+/// Every case of the mappings that are built in.
+pub fn specimens() -> Vec<Case> {
+    all(Set::specimens()).0
+}
+
+fn all(files: Vec<(String, String, String)>) -> (Vec<Case>, Vec<Mistake>) {
     let (mut cases, mut mistakes) = (Vec::new(), Vec::new());
-    for (mapping, file, text) in set.case_files() {
+    for (mapping, file, text) in files {
         match read(&mapping, &file, &text) {
             Ok(case) => cases.push(case),
             Err(mistake) => mistakes.push(*mistake),
@@ -105,8 +115,15 @@ pub fn made(mappings: &Mappings, case: &Case) -> Result<Value, String> {
     }
 }
 
-/// `Err` says what is other than expected.
-pub fn run(mappings: &Mappings, case: &Case) -> Result<(), String> {
+/// What is other than expected.
+pub enum Wrong {
+    /// Something else is made of it.
+    Differs(String),
+    /// It is refused, or should have been.
+    Fails(String),
+}
+
+pub fn run(mappings: &Mappings, case: &Case) -> Result<(), Wrong> {
     match (made(mappings, case), &case.output, &case.error) {
         (Ok(made), Some(expected), _) => {
             let mut found = Vec::new();
@@ -119,12 +136,16 @@ pub fn run(mappings: &Mappings, case: &Case) -> Result<(), String> {
             if more > 0 {
                 told.push_str(&format!("\n  and {more} more"));
             }
-            Err(format!("the output is not as expected (translate --accept takes it as it is):\n  {told}"))
+            Err(Wrong::Differs(format!(
+                "the output is not as expected (translate --accept takes it as it is):\n  {told}"
+            )))
         }
         (Err(why), _, Some(expected)) if why.contains(expected.as_str()) => Ok(()),
-        (Err(why), _, Some(expected)) => Err(format!("expected the error \"{expected}\", got: {why}")),
-        (Err(why), _, None) => Err(why),
-        (Ok(_), None, _) => Err("expected an error, and it was translated".into()),
+        (Err(why), _, Some(expected)) => {
+            Err(Wrong::Differs(format!("expected the error \"{expected}\", got: {why}")))
+        }
+        (Err(why), _, None) => Err(Wrong::Fails(why)),
+        (Ok(_), None, _) => Err(Wrong::Differs("expected an error, and it was translated".into())),
     }
 }
 
@@ -170,6 +191,24 @@ pub fn written(case: &Value) -> String {
     let mut text = serde_json::to_string_pretty(case).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// A case's text with another output. What a YAML file says besides stays.
+pub fn with_output(text: &str, file: &Path, output: &Value) -> Result<String, String> {
+    if file.extension().is_none_or(|e| e == "json") {
+        let mut case: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        case["output"] = output.clone();
+        return Ok(written(&case));
+    }
+    // JSON is YAML; what is below a key is indented.
+    let json = written(output).trim_end().replace('\n', "\n  ");
+    let mut lines: Vec<&str> = text.lines().collect();
+    let begins = |line: &&str| !line.starts_with([' ', '-', '}', ']']) && !line.is_empty();
+    let start = lines.iter().position(|line| line.starts_with("output:")).unwrap_or(lines.len());
+    let end = lines.iter().skip(start + 1).position(begins).map_or(lines.len(), |i| start + 1 + i);
+    let new = format!("output: {json}");
+    lines.splice(start..end, [new.as_str()]);
+    Ok(lines.join("\n") + "\n")
 }
 
 /// The content of a new case.

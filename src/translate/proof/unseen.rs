@@ -2,12 +2,14 @@
 use super::cases::{Case, Direction};
 use crate::translate::language::mistake::{At, Mistake, nearest};
 use crate::translate::language::path::{Path, Step};
-use crate::translate::language::tree::{Base, Place, ROOTS, Source as From};
+use crate::translate::language::tree::{Base, Origin, Place, ROOTS, Source as From};
 use crate::translate::set::Set;
 use serde_json::Value;
 
 pub(super) fn paths(set: &Set, cases: &[Case]) -> Vec<Mistake> {
     let mut found: Vec<Mistake> = Vec::new();
+    let out = cases.iter().filter(|case| case.direction == Direction::Out);
+    let all: Vec<Value> = out.map(|case| documents_of(&case.input)).collect();
     for mapping in set.all() {
         // Its own cases, and those of mappings that it is part of.
         let brought = |case: &&Case| {
@@ -22,6 +24,29 @@ pub(super) fn paths(set: &Set, cases: &[Case]) -> Vec<Mistake> {
             .filter(brought)
             .map(|case| documents_of(&case.input))
             .collect();
+        let mut tell = |origin: &Origin, place: &Place, documents: &[Value]| {
+            let key = place.path.to_string();
+            let message = format!("no example has this path{}", hint(place, documents));
+            let mistake = set.mistake(origin, &key, &message);
+            if !found.contains(&mistake) {
+                found.push(mistake);
+            }
+        };
+        // Conditions are asked of whatever comes, so any example will do; and of several conditions of
+        // which any will do, that of one of them.
+        let seen: Vec<bool> = mapping.asked.iter().map(|asked| is_seen(&asked.place, &all)).collect();
+        let seen_among: Vec<_> = mapping
+            .asked
+            .iter()
+            .zip(&seen)
+            .filter(|(_, seen)| **seen)
+            .filter_map(|(asked, _)| asked.among)
+            .collect();
+        for (asked, _) in mapping.asked.iter().zip(&seen).filter(|(_, seen)| !**seen) {
+            if !asked.among.is_some_and(|list| seen_among.contains(&list)) {
+                tell(&asked.origin, &asked.place, &all);
+            }
+        }
         // What another mapping brought is judged there.
         for rule in mapping.rules().into_iter().filter(|rule| rule.origin.file == mapping.file) {
             // Of several paths any may be the one that is there.
@@ -35,12 +60,7 @@ pub(super) fn paths(set: &Set, cases: &[Case]) -> Vec<Mistake> {
                 _ => rule.places(),
             };
             for place in places.into_iter().filter(|place| !is_seen(place, &documents)) {
-                let key = place.path.to_string();
-                let message = format!("no example has this path{}", hint(place, &documents));
-                let mistake = set.mistake(&rule.origin, &key, &message);
-                if !found.contains(&mistake) {
-                    found.push(mistake);
-                }
+                tell(&rule.origin, place, &documents);
             }
         }
     }

@@ -1,6 +1,10 @@
 //! A form as the text of a mapping, and as an example of a report.
 use super::form::{Form, Kind, Question};
+use crate::translate::set::Set;
 use serde_json::{Map, Value, json};
+
+/// What some reports of any form are, besides their answers.
+const SPECIAL: &[&str] = &["outcome", "referral"];
 
 /// As YAML takes it wherever it stands: JSON's text is YAML's.
 fn quoted(text: &str) -> String {
@@ -10,7 +14,8 @@ fn quoted(text: &str) -> String {
     if is_plain { text.into() } else { json!(text).to_string() }
 }
 
-pub(super) fn mapping(form: &Form, name: &str) -> String {
+/// `claims` are the mappings that serve the form until now.
+pub(super) fn mapping(form: &Form, name: &str, claims: &[String], set: &Set) -> String {
     let mut text = String::from("# yaml-language-server: $schema=mapping.schema.json\n");
     let mut line = |words: &str| {
         text.push_str(words);
@@ -21,8 +26,28 @@ pub(super) fn mapping(form: &Form, name: &str) -> String {
     line("when:");
     line("  doc.type: data_record");
     line(&format!("  doc.form: {}", quoted(&form.code)));
-    line("# A report that is a referral, or an answer to a request, is served as such.");
-    line("after: [outcome, referral]");
+    if !claims.is_empty() {
+        line(&format!(
+            "# TODO: until now this form is served by {}. This mapping takes its place, and knows nothing of",
+            claims.join(", ")
+        ));
+        line(
+            "# what that does besides (what came of a request, a referral's news); without the line both would.",
+        );
+        line(&format!(
+            "before: [{}]",
+            claims.iter().map(|claim| quoted(claim)).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let after: Vec<&str> = SPECIAL
+        .iter()
+        .copied()
+        .filter(|other| set.get(other).is_some() && !claims.iter().any(|c| c == other) && *other != name)
+        .collect();
+    if !after.is_empty() {
+        line("# A report that is a referral, or an answer to a request, is served as such.");
+        line(&format!("after: [{}]", after.join(", ")));
+    }
     line("subject: patient");
     let tables: Vec<&Question> =
         form.questions.iter().filter(|q| matches!(q.kind, Kind::One(_) | Kind::Several(_))).collect();
@@ -57,6 +82,9 @@ pub(super) fn mapping(form: &Form, name: &str) -> String {
     line("entries:");
     line("# Patient, CHW and visit.");
     line("- include: report-frame");
+    if form.questions.is_empty() {
+        line("# TODO: no question was found in it; what is answered becomes an Observation all the same.");
+    }
     for question in &form.questions {
         entry(form, question, &mut line);
     }
