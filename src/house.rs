@@ -166,7 +166,10 @@ impl House {
         let half = self.within / 2;
         self.stop.cancel();
         self.corridor.shut_down(half).await;
-        let _ = tokio::time::timeout(half, self.server).await;
+        let mut server = self.server;
+        if tokio::time::timeout(half, &mut server).await.is_err() {
+            server.abort();
+        }
         tracing::info!("closed");
     }
 }

@@ -247,6 +247,9 @@ impl<'a> Walk<'a> {
     }
 
     fn unknown(&mut self, children: &[Element], key: &str, at: &At) {
+        if self.is_full() {
+            return;
+        }
         let names: Vec<String> = children
             .iter()
             .flat_map(|child| match child.is_choice {
@@ -501,6 +504,9 @@ impl<'a> Walk<'a> {
             Value::Object(fields) => {
                 if !has_value && fields.keys().all(|key| key == "id") {
                     walk.told(at, "invariant", "an element has more than its id (ele-1)");
+                }
+                if !has_value && child.binding.is_some() && fields.contains_key("extension") {
+                    walk.told(at, "code-invalid", "a code is required here, and an extension is none");
                 }
                 for (key, inner) in fields {
                     match (key.as_str(), inner) {

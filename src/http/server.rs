@@ -48,6 +48,7 @@ impl Server {
     /// Serves until told to stop, then lets what is under way finish within the time.
     pub async fn run(self, router: Router, stop: CancellationToken, within: Duration) {
         let graceful = GracefulShutdown::new();
+        let closed = CancellationToken::new();
         loop {
             let permit = tokio::select! {
                 () = stop.cancelled() => break,
@@ -59,7 +60,7 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             match stream {
-                Ok((stream, _)) => self.serve(stream, permit, router.clone(), &graceful),
+                Ok((stream, _)) => self.serve(stream, permit, router.clone(), &graceful, closed.clone()),
                 // Out of file descriptors, or a peer that is gone already: others may still come.
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -71,6 +72,7 @@ impl Server {
         if tokio::time::timeout(within, graceful.shutdown()).await.is_err() {
             tracing::warn!("connections that did not end in time were closed");
         }
+        closed.cancel();
     }
 
     fn serve(
@@ -79,6 +81,7 @@ impl Server {
         permit: OwnedSemaphorePermit,
         router: Router,
         graceful: &GracefulShutdown,
+        closed: CancellationToken,
     ) {
         let _ = stream.set_nodelay(true);
         let mut http = hyper::server::conn::http1::Builder::new();
@@ -88,7 +91,7 @@ impl Server {
         let service = TowerToHyperService::new(router);
         let watcher = graceful.watcher();
         let (tls, read_timeout) = (self.tls.clone(), self.read_timeout);
-        tokio::spawn(async move {
+        tokio::spawn(closed.run_until_cancelled_owned(async move {
             let _permit = permit;
             let ended = match tls {
                 None => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
@@ -102,7 +105,7 @@ impl Server {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
-        });
+        }));
     }
 }
 

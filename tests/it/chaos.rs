@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 
 const CHANCES: Chances =
-    Chances { status_500: 5, drop_before: 3, drop_after_effect: 3, late: 2, by: Duration::from_secs(4) };
+    Chances { status_500: 5, drop_before: 3, drop_after_effect: 3, late: 2, by: Duration::from_secs(12) };
 
 fn uuid(n: usize) -> String {
     format!("d54a8e4f-c505-4ed9-a6f2-{n:012}")
@@ -53,6 +53,8 @@ struct Sender {
     direct: String,
     through: String,
     room: Semaphore,
+    /// CHT's records by the request that they ask for.
+    asked: Mutex<BTreeMap<String, String>>,
 }
 
 impl Sender {
@@ -143,6 +145,7 @@ async fn nothing_is_lost_doubled_or_turned_round_under_fire() {
         direct,
         through,
         room: Semaphore::new(60),
+        asked: Mutex::default(),
     });
     let mut random = StdRng::seed_from_u64(seed + 2);
     let mut sent = Vec::new();
@@ -157,34 +160,34 @@ async fn nothing_is_lost_doubled_or_turned_round_under_fire() {
             sender.send("/cht/push", &person(n, 1), false, through).await;
             sender.send("/fhir/ServiceRequest", &request(n), twice, through).await;
             let wanted = format!("SR-{n}");
-            let until =
-                Instant::now() + Duration::from_secs(number_of("MEDIATOR_CHAOS_PATIENCE", 180) as u64);
-            let record = loop {
-                let world = sender.world.lock().await;
-                let found =
-                    world.cht.reports().into_iter().find(|r| r["fields"]["external_id"] == wanted.as_str());
-                let made = found.and_then(|record| {
-                    world.cht.complete_follow_up(
-                        record["_id"].as_str()?,
-                        "ltfu_follow_up",
-                        json!({"outcome": "found"}),
-                    )
-                });
-                drop(world);
-                if let Some(report) = made {
-                    break report;
-                }
+            let until = Instant::now() + Duration::from_secs(180);
+            while !sender.asked.lock().await.contains_key(&wanted) {
                 if Instant::now() > until {
                     let world = sender.world.lock().await;
-                    let open: Vec<_> =
-                        world.transactions().await.into_iter().filter(|row| row.status == "open").collect();
-                    panic!("{wanted} never reached CHT: {}", json!(open.iter().take(6).collect::<Vec<_>>()));
+                    let rows = world.transactions().await.into_iter().filter(|row| row.status == "open");
+                    panic!("{wanted} never reached CHT: {}", json!(rows.take(6).collect::<Vec<_>>()));
                 }
                 tokio::time::sleep(Duration::from_millis(300)).await;
-            };
-            sender.send("/cht/push", &json!({"doc": record}), twice, through).await;
+            }
+            let asked = sender.asked.lock().await[&wanted].clone();
+            let outcome = json!({"outcome": "found"});
+            let record = sender.world.lock().await.cht.complete_follow_up(&asked, "ltfu_follow_up", outcome);
+            sender.send("/cht/push", &json!({"doc": record.expect("a report")}), twice, through).await;
         }));
     }
+    let watcher = {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                let reports = sender.world.lock().await.cht.reports();
+                let named = reports.iter().filter_map(|report| {
+                    Some((report["fields"]["external_id"].as_str()?.into(), report["_id"].as_str()?.into()))
+                });
+                sender.asked.lock().await.extend(named);
+            }
+        })
+    };
     // Restarts and reruns in the middle of it.
     let him = Arc::new(him);
     let (restarts, over) = (3, Arc::new(std::sync::atomic::AtomicBool::new(false)));
@@ -219,6 +222,7 @@ async fn nothing_is_lost_doubled_or_turned_round_under_fire() {
     }
     over.store(true, std::sync::atomic::Ordering::Relaxed);
     disturber.await.expect("done");
+    watcher.abort();
     {
         let world = sender.world.lock().await;
         world.fhir.faults().clear();

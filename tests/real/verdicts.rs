@@ -41,6 +41,7 @@ fn resources() -> Vec<(&'static str, Value)> {
     let extension = json!([{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]);
     vec![
         ("patient", patient(json!({"gender": "female", "birthDate": "1992-03"}))),
+        ("code-by-extension-only", patient(json!({"_gender": {"extension": extension}}))),
         ("code-outside", patient(json!({"gender": "femal"}))),
         ("no-such-day", patient(json!({"birthDate": "2026-02-30"}))),
         ("no-such-element", patient(json!({"nmae": "x"}))),

@@ -69,6 +69,8 @@ struct Inner {
     parked: Notify,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// What is still under way is left as it is.
+    left: CancellationToken,
 }
 
 enum Verdict {
@@ -113,6 +115,7 @@ impl Corridor {
             parked: Notify::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            left: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -239,6 +242,7 @@ impl Corridor {
         if tokio::time::timeout(within, self.inner.tasks.wait()).await.is_err() {
             tracing::warn!("deliveries under way were left; they are repeated at the next start");
         }
+        self.inner.left.cancel();
     }
 
     /// Reads the mappings anew; they take the place of the old ones if all their cases hold. Answers

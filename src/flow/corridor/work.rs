@@ -21,8 +21,10 @@ impl Corridor {
     /// A panic is a bug of ours: it fails its message, visibly, and stops nobody else's.
     pub(super) async fn carry_safely(&self, id: &str) -> Verdict {
         let (corridor, own) = (self.clone(), id.to_string());
-        match tokio::spawn(async move { corridor.carry(&own).await }).await {
-            Ok(verdict) => verdict,
+        let left = self.inner.left.clone();
+        let carried = tokio::spawn(left.run_until_cancelled_owned(async move { corridor.carry(&own).await }));
+        match carried.await {
+            Ok(verdict) => verdict.unwrap_or(Verdict::Finished(None)),
             Err(_) => self.fail_after_panic(id).await,
         }
     }
