@@ -2,7 +2,7 @@
 //! lost, nothing is done twice, and what is about one patient keeps its order.
 //!
 //! `MEDIATOR_CHAOS_MESSAGES=20000` makes it longer, `MEDIATOR_CHAOS_SEED` replays one.
-use crate::world::{World, any, fixture};
+use crate::world::{World, any};
 use cht_fhir_mediator::standins::cht;
 use cht_fhir_mediator::standins::faults::Chances;
 use cht_fhir_mediator::standins::openhim;
@@ -31,13 +31,12 @@ fn person(n: usize, version: usize) -> Value {
 }
 
 fn referral(n: usize) -> Value {
-    let mut push = fixture("full-report-20")["body"].clone();
-    let doc = &mut push["doc"];
-    doc["_id"] = json!(format!("e54a8e4f-c505-4ed9-a6f2-{n:012}"));
-    doc["patient"] = json!({"_id": uuid(n), "type": "person", "name": "Test Person", "patient_id": short(n)});
-    doc["fields"]["patient_id"] = json!(uuid(n));
-    doc["fields"]["inputs"]["contact"]["_id"] = json!(uuid(n));
-    push
+    json!({"doc": {"_id": format!("e54a8e4f-c505-4ed9-a6f2-{n:012}"), "type": "data_record", "form": "referral",
+        "content_type": "xml", "reported_date": 1_793_181_600_000_i64,
+        "contact": {"_id": "f54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d", "type": "person", "role": "chw", "name": "Test Worker"},
+        "patient": {"_id": uuid(n), "type": "person", "name": "Test Person", "patient_id": short(n)},
+        "fields": {"patient_id": uuid(n), "inputs": {"contact": {"_id": uuid(n)}},
+            "referral": {"reason": "fever", "urgency": "urgent", "note": "hot since yesterday"}}}})
 }
 
 fn request(n: usize) -> Value {
