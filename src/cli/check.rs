@@ -47,14 +47,14 @@ pub(super) fn run(file: Option<&Path>, options: &Options) -> ExitCode {
         }
     }
     if !options.quiet {
-        said.iter().for_each(|line| println!("{line}"));
+        said.iter().for_each(|line| say!("{line}"));
     }
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
     match mistakes.len() {
         0 => {
             if !options.quiet {
-                println!("all of it holds; {} warning(s)", warnings.len());
+                say!("all of it holds; {} warning(s)", warnings.len());
             }
             ExitCode::SUCCESS
         }

@@ -37,7 +37,7 @@ pub(super) fn run(settings: &Settings, options: &Options) -> ExitCode {
         Err(why) => return fail(&why),
     };
     if options.print {
-        print!("{}", made.yaml);
+        say!("{}", made.yaml.trim_end());
         return ExitCode::SUCCESS;
     }
     match write(settings, &made) {
@@ -71,8 +71,8 @@ fn write(settings: &Settings, made: &Scaffold) -> Result<(), String> {
     let example = cases_folder.join("example.json");
     std::fs::write(&example, cases::written(&case)).map_err(|e| format!("{}: {e}", example.display()))?;
     let todo = made.yaml.matches("TODO").count();
-    println!("{}: written, with {todo} TODO(s) for you to decide", file.display());
-    println!("{}: an example with an answer to each question, and what it becomes", example.display());
-    println!("next: cht-fhir-mediator check");
+    say!("{}: written, with {todo} TODO(s) for you to decide", file.display());
+    say!("{}: an example with an answer to each question, and what it becomes", example.display());
+    say!("next: cht-fhir-mediator check");
     Ok(())
 }

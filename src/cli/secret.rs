@@ -13,7 +13,7 @@ pub(super) fn run() -> ExitCode {
     };
     match hash_secret(&secret) {
         Ok(hash) => {
-            println!("{hash}");
+            say!("{hash}");
             eprintln!("put it under [[clients]] as secret = '...', with an id and roles");
             ExitCode::SUCCESS
         }

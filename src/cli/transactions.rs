@@ -88,12 +88,12 @@ async fn list(journal: &Embedded, options: List) -> ExitCode {
     };
     for row in &rows {
         match options.json {
-            true => println!("{}", serde_json::to_string(row).unwrap_or_default()),
-            false => println!("{}", line(row)),
+            true => say!("{}", serde_json::to_string(row).unwrap_or_default()),
+            false => say!("{}", line(row)),
         }
     }
     if rows.is_empty() && !options.json {
-        println!("no transactions");
+        say!("no transactions");
     }
     ExitCode::SUCCESS
 }
@@ -116,12 +116,12 @@ async fn show(journal: &Embedded, id: &str, body: bool) -> ExitCode {
         Ok(None) => return fail(&format!("there is no transaction {id}")),
         Err(error) => return fail(&error.to_string()),
     };
-    print!("{}", explained(&transaction));
+    say!("{}", explained(&transaction).trim_end());
     if let Some(flags) = flagged(&transaction) {
-        println!("{flags}");
+        say!("{flags}");
     }
     if body {
-        println!("body       {}", String::from_utf8_lossy(&transaction.body));
+        say!("body       {}", String::from_utf8_lossy(&transaction.body));
     }
     ExitCode::SUCCESS
 }
@@ -203,7 +203,7 @@ async fn change(journal: &Embedded, id: &str, action: Action) -> ExitCode {
     while std::time::Instant::now() < until {
         match journal.command_outcome(number).await {
             Ok(Some(outcome)) if outcome == "done" => {
-                println!("done; `transactions show {id}` tells how it stands");
+                say!("the mediator has taken it up; `transactions show {id}` tells how it stands");
                 return ExitCode::SUCCESS;
             }
             Ok(Some(why)) => return fail(&why),
@@ -211,6 +211,6 @@ async fn change(journal: &Embedded, id: &str, action: Action) -> ExitCode {
             Err(error) => return fail(&error.to_string()),
         }
     }
-    println!("no mediator runs on this journal now; it is done when one starts");
+    say!("no mediator runs on this journal now; it is done when one starts");
     ExitCode::SUCCESS
 }

@@ -107,7 +107,7 @@ fn finish(
     made: &Value,
 ) -> Result<(), String> {
     if !options.accept {
-        println!("{}", serde_json::to_string_pretty(made).map_err(|e| e.to_string())?);
+        say!("{}", serde_json::to_string_pretty(made).map_err(|e| e.to_string())?);
         return Ok(());
     }
     let (path, case) = match &message.case {
@@ -129,7 +129,7 @@ fn finish(
         }
     };
     std::fs::write(&path, case).map_err(|e| format!("{}: {e}", path.display()))?;
-    println!("{}: accepted; look at the difference before you commit it", path.display());
+    say!("{}: accepted; look at the difference before you commit it", path.display());
     Ok(())
 }
 

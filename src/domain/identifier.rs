@@ -26,6 +26,16 @@ pub mod system {
     pub fn at_server(destination: &str) -> String {
         format!("urn:cht-fhir-mediator:at:{destination}:Patient")
     }
+    /// Whether only the mediator itself may say so: a caller who names `client`'s own things may.
+    pub fn is_reserved(system: &str, client: &str) -> bool {
+        let Some(rest) = system.strip_prefix("urn:cht-fhir-mediator:") else { return false };
+        rest != "request" && rest.strip_prefix("request:") != Some(client)
+    }
+    /// Whether no server can say so either.
+    pub fn is_ours_alone(system: &str) -> bool {
+        let rest = system.strip_prefix("urn:cht-fhir-mediator:");
+        rest.is_some_and(|rest| rest != "request" && !rest.starts_with("request:"))
+    }
     /// What deployed CHT configurations of the TypeScript mediator write for a CHT uuid
     /// (peer routes: `identifier:[{system:"cht",...}]`).
     pub const PEER_CHT: &str = "cht";
@@ -43,15 +53,61 @@ impl Identifier {
         Self { system: system.into(), value: value.into() }
     }
 
-    /// `system|value`, as a FHIR search token.
+    /// `system|value`, as a FHIR search token: no two identifiers have the same.
     pub fn token(&self) -> String {
-        format!("{}|{}", self.system, self.value)
+        format!("{}|{}", search_value(&self.system), search_value(&self.value))
     }
+
+    /// What a search token means; `None` where it asks for one of several.
+    pub fn of_token(token: &str) -> Option<Self> {
+        let mut parts = vec![String::new()];
+        let mut letters = token.chars();
+        while let Some(letter) = letters.next() {
+            match letter {
+                '\\' => parts.last_mut()?.extend(letters.next()),
+                '|' if parts.len() == 1 => parts.push(String::new()),
+                ',' => return None,
+                other => parts.last_mut()?.push(other),
+            }
+        }
+        let value = parts.pop()?;
+        Some(Self::new(parts.pop().unwrap_or_default(), value))
+    }
+}
+
+/// Where `,` `|` `$` mean something else in a search (<https://hl7.org/fhir/R4/search.html#escaping>).
+pub fn search_value(raw: &str) -> String {
+    let mut escaped = String::with_capacity(raw.len());
+    for letter in raw.chars() {
+        if matches!(letter, ',' | '|' | '$' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    escaped
 }
 
 /// The value of an identifier can name a patient: it never reaches a log.
 impl fmt::Debug for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identifier({}|…)", self.system)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_means_one_identifier() {
+        for (system, value) in
+            [("http://e", "1"), ("http://e|1", "2"), ("http://e", "1|2"), ("", "9,http://c|7$\\")]
+        {
+            let identifier = Identifier::new(system, value);
+            assert!(Identifier::of_token(&identifier.token()) == Some(identifier), "{system} {value}");
+        }
+        assert_ne!(Identifier::new("http://e|1", "2").token(), Identifier::new("http://e", "1|2").token());
+        assert!(Identifier::of_token("http://e|1,2").is_none());
+        assert!(Identifier::of_token("83288") == Some(Identifier::new("", "83288")));
     }
 }

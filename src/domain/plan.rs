@@ -111,6 +111,9 @@ pub struct PartNote {
     pub kind: String,
     /// The resource to answer with, if the caller sent one.
     pub resource: Option<Value>,
+    /// It was only to be made where there is none: nobody knows whether it was.
+    #[serde(default)]
+    pub create_only: bool,
     /// What it is called among the entries that are sent: its id is the one that the server gives.
     #[serde(default)]
     pub full_url: Option<String>,

@@ -58,6 +58,11 @@ fn fhir(transaction: &Transaction) -> Answer {
         return Answer { status: 201, body: subscription(transaction, part), location: None };
     }
     match named(transaction, plan, 0) {
+        Some((_, location)) if part.create_only => {
+            let text = format!("{location} has this identifier; if it was there before, nothing was changed");
+            let body = operation_outcome("information", "informational", "", &text);
+            Answer { status: 200, body, location: Some(location) }
+        }
         Some((resource, location)) => Answer { status: 201, body: resource, location: Some(location) },
         None => {
             let body = operation_outcome("information", "informational", "", &part.text);
@@ -103,7 +108,9 @@ fn bundle(transaction: &Transaction, plan: &Plan) -> Answer {
             let outcome = operation_outcome("information", "informational", "", &part.text);
             let mut response = json!({"status": "200 OK", "outcome": outcome});
             if let Some((_, location)) = named(transaction, plan, index) {
-                response["status"] = json!("201 Created");
+                if !part.create_only {
+                    response["status"] = json!("201 Created");
+                }
                 response["location"] = json!(location);
             }
             json!({"response": response})

@@ -5,11 +5,23 @@ use crate::domain::plan::{Act, Progress, Step, StepStatus};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Does what a step says. `earlier` are the steps before it.
-pub async fn deliver(near: &Neighbours, step: &Step, earlier: &[Progress]) -> Result<ServerIds, Failure> {
+/// Does what a step says. `earlier` are the steps before it, and how far they are.
+pub async fn deliver(
+    near: &Neighbours,
+    step: &Step,
+    earlier: (&[Step], &[Progress]),
+) -> Result<ServerIds, Failure> {
+    let (steps, progress) = earlier;
     match &step.act {
         Act::Fhir { entries } => match near.servers.get(&step.destination) {
-            Some(server) => server.write(entries).await,
+            Some(server) => {
+                let here =
+                    steps.iter().zip(progress).filter(|(earlier, _)| earlier.destination == step.destination);
+                let ids: BTreeMap<&String, &String> = here.flat_map(|(_, progress)| &progress.ids).collect();
+                let mut entries = entries.clone();
+                entries.iter_mut().for_each(|entry| rewrite_references(&mut entry.resource, &ids));
+                server.write(&entries).await
+            }
             None => Err(Failure::permanent(format!(
                 "no destination named {} is configured; configure it and rerun",
                 step.destination
@@ -20,7 +32,7 @@ pub async fn deliver(near: &Neighbours, step: &Step, earlier: &[Progress]) -> Re
             Ok(BTreeMap::from([("report".to_string(), report)]))
         }
         Act::Callback { address, full_url, resource } => {
-            let ids: BTreeMap<&String, &String> = earlier.iter().flat_map(|p| &p.ids).collect();
+            let ids: BTreeMap<&String, &String> = progress.iter().flat_map(|p| &p.ids).collect();
             let mut resource = resource.clone();
             let id = match ids.get(full_url) {
                 Some(reference) => reference.rsplit('/').next().unwrap_or_default().to_string(),

@@ -19,6 +19,8 @@ pub struct Poll {
 
 /// Tasks first: they say more of an outcome than the request does.
 const KINDS: [&str; 2] = ["Task", "ServiceRequest"];
+/// How far ahead of ours a server's clock may be.
+const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 /// How far back the first poll looks.
 const FIRST: SignedDuration = SignedDuration::from_hours(24);
 
@@ -42,7 +44,8 @@ async fn once(poll: &Poll, corridor: &Corridor, kind: &str) -> Result<(), String
     let name = format!("{} {kind}", poll.destination);
     let journal = corridor.journal();
     let mark = journal.watermark(&name).await.map_err(|e| e.to_string())?;
-    let since = since(mark.as_deref(), poll.overlap, corridor.now())?;
+    let now = Timestamp::from_millisecond(corridor.now()).map_err(|e| e.to_string())?;
+    let since = since(mark.as_deref(), poll.overlap, now)?;
     let query =
         [("_lastUpdated", format!("ge{since}")), ("_sort", "_lastUpdated".into()), ("_count", "100".into())];
     let query: Vec<(&str, &str)> = query.iter().map(|(k, v)| (*k, v.as_str())).collect();
@@ -51,7 +54,16 @@ async fn once(poll: &Poll, corridor: &Corridor, kind: &str) -> Result<(), String
     // Page by page, so that a long absence is caught up with step by step.
     loop {
         let page = ask(poll, corridor, kind, &query, next.as_deref()).await?;
-        let newest = page.resources.iter().filter_map(last_updated).max();
+        let changed = || page.resources.iter().filter_map(last_updated);
+        if changed().any(|at| at > now + AHEAD) {
+            tracing::warn!(
+                destination = poll.destination,
+                kind,
+                "a resource there was changed in the future: its clock is wrong"
+            );
+        }
+        // Never past now, or all that comes until then would be missed.
+        let newest = changed().map(|at| at.min(now)).max();
         let news: Vec<Message> =
             page.resources.into_iter().filter(is_news).map(|resource| message(poll, resource)).collect();
         if !news.is_empty() {
@@ -83,10 +95,10 @@ async fn ask(
     page.map_err(|failure| failure.message)
 }
 
-fn since(mark: Option<&str>, overlap: Duration, now: i64) -> Result<Timestamp, String> {
+fn since(mark: Option<&str>, overlap: Duration, now: Timestamp) -> Result<Timestamp, String> {
     let from = match mark.and_then(parse) {
-        Some(mark) => mark.checked_sub(overlap),
-        None => Timestamp::from_millisecond(now).and_then(|now| now.checked_sub(FIRST)),
+        Some(mark) => mark.min(now).checked_sub(overlap),
+        None => now.checked_sub(FIRST),
     };
     // Servers compare to the second.
     from.and_then(|from| Timestamp::from_second(from.as_second())).map_err(|e| e.to_string())
@@ -144,7 +156,9 @@ mod tests {
 
     #[test]
     fn the_window_overlaps_the_last_one_to_the_second() {
-        let since = since(Some("2026-11-24T08:00:30.700Z"), Duration::from_secs(60), 0).expect("a time");
-        assert_eq!(since.to_string(), "2026-11-24T07:59:30Z");
+        let now = parse("2026-11-24T09:00:00Z").expect("a time");
+        let of = |mark| since(Some(mark), Duration::from_secs(60), now).expect("a time").to_string();
+        assert_eq!(of("2026-11-24T08:00:30.700Z"), "2026-11-24T07:59:30Z");
+        assert_eq!(of("2999-01-01T00:00:00Z"), "2026-11-24T08:59:00Z", "a wrong clock there stops nothing");
     }
 }

@@ -230,6 +230,9 @@ pub trait Journal: Send + Sync + 'static {
     async fn transaction(&self, id: &str) -> Result<Option<Transaction>, JournalError>;
     /// Why nothing can be stored at present, if so.
     fn trouble(&self) -> Option<String>;
+    /// What was open when we last stopped, in order of arrival. All of it is due: what was waited for may
+    /// have been mended.
+    async fn take_up(&self) -> Result<Vec<Head>, JournalError>;
     /// Every open transaction, in order of arrival.
     async fn open(&self) -> Result<Vec<Head>, JournalError>;
     async fn list(&self, filter: Filter) -> Result<Vec<Row>, JournalError>;

@@ -5,12 +5,15 @@ use super::request::{LARGE, Place, Read, off_the_loop_if};
 use crate::config::Role;
 use crate::domain::fhir::{identifiers, mark_create_only, set_identifiers};
 use crate::domain::follow_up::Kind;
+use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
 use crate::domain::plan::FollowUp;
+use crate::flow::corridor::Message;
 use crate::flow::identify::directory_key;
 use crate::flow::ports::{Accepted, JournalError};
 use crate::translate::{
-    Profiles, Refusal, TYPES, capabilities, check_fhir, check_taken, check_valid, is_url_of, plain,
+    MOST, Profiles, Refusal, TYPES, capabilities, check_fhir, check_names, check_taken, check_valid,
+    is_url_of, plain,
 };
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -46,8 +49,8 @@ pub(super) async fn create(
     Place(kind): Place<String>,
     request: Request,
 ) -> Response {
-    let condition =
-        request.headers().get("if-none-exist").and_then(|text| text.to_str().ok()).map(String::from);
+    let condition = request.headers().get("if-none-exist");
+    let condition = condition.map(|text| text.to_str().unwrap_or_default().to_string());
     let mut read = match receive(&door, request, roles_of(&kind)).await {
         Ok(read) => read,
         Err(refused) => return *refused,
@@ -131,7 +134,7 @@ pub(super) async fn update_by_identifier(
 /// What an entry of a transaction asks besides its resource: the identifier that it goes by, and whether
 /// what is there already stays as it is.
 fn apply_conditions(entry: &mut Value) -> Result<(), Refusal> {
-    let request = entry["request"].take();
+    let request = entry.get("request").cloned().unwrap_or_default();
     let refuse = |element: &str| {
         let message = "only conditions of the form identifier=system|value are taken".to_string();
         Err(Refusal { path: format!("request.{element}"), code: "not-supported", message })
@@ -139,11 +142,9 @@ fn apply_conditions(entry: &mut Value) -> Result<(), Refusal> {
     let url = request["url"].as_str().unwrap_or_default().to_string();
     let create = request["ifNoneExist"].as_str().map(str::to_string);
     let method = request["method"].as_str().map(str::to_string);
-    entry["request"] = request;
-    let resource = &mut entry["resource"];
-    if !resource.is_object() {
+    let Some(resource) = entry.get_mut("resource").filter(|resource| resource.is_object()) else {
         return Ok(());
-    }
+    };
     match (method.as_deref(), url.split_once('?')) {
         (Some("PUT"), Some((_, query))) => match identifier_in(query) {
             Some((system, value)) => put_first(resource, &system, &value),
@@ -175,8 +176,8 @@ fn identifier_in(query: &str) -> Option<(String, String)> {
     if name != "identifier" || pairs.next().is_some() {
         return None;
     }
-    let (system, value) = token.split_once('|').unwrap_or(("", &token));
-    (!value.is_empty()).then(|| (system.to_string(), value.to_string()))
+    let Identifier { system, value } = Identifier::of_token(&token)?;
+    (!value.is_empty()).then_some((system, value))
 }
 
 /// The identifier that the caller goes by is the one that counts.
@@ -202,7 +203,8 @@ pub(super) async fn bundle(State(door): State<Door>, request: Request) -> Respon
         Err(refused) => return *refused,
     };
     let mut read = read;
-    for (i, entry) in read.body["entry"].as_array_mut().into_iter().flatten().enumerate() {
+    let entries = read.body.get_mut("entry").and_then(Value::as_array_mut);
+    for (i, entry) in entries.into_iter().flatten().enumerate() {
         if entry.is_object()
             && let Err(problem) = apply_conditions(entry)
         {
@@ -227,12 +229,15 @@ async fn receive(door: &Door, request: Request, roles: &[Role]) -> Result<Read, 
 async fn take(door: &Door, read: Read, route: Route, kind: Option<&str>, created: u16) -> Response {
     let profiles = &door.0.profiles;
     let found = off_the_loop_if(read.bytes.len() > LARGE, || {
-        let found = match door.flags(&route) {
+        let mut found = match door.flags(&route) {
             // CHT repeats for ever what is refused: it is taken, and fails visibly.
             _ if route.is_cht() => Vec::new(),
             true => flagged(&route, kind, &read.body, profiles),
             false => check_fhir(kind, &read.body, profiles),
         };
+        if !route.is_cht() {
+            add_names(&mut found, check_names(&read.body, &read.caller.id));
+        }
         located(found, &read.bytes)
     });
     if !found.is_empty() {
@@ -242,6 +247,15 @@ async fn take(door: &Door, read: Read, route: Route, kind: Option<&str>, created
     let bytes = read.body.to_string().into_bytes();
     let message = door.message(&caller, route, Read { bytes, ..read });
     door.take(message, created, &caller).await
+}
+
+/// One problem an element, and as many as a person reads.
+fn add_names(found: &mut Vec<Refusal>, names: Vec<Refusal>) {
+    for name in names {
+        if found.len() < MOST && !found.iter().any(|known| known.path == name.path) {
+            found.push(name);
+        }
+    }
 }
 
 /// What this route refuses although it takes what is not valid: the rest is told in the log, by number.
@@ -301,12 +315,7 @@ async fn batch(door: &Door, read: Read) -> Response {
     reply::json_response(Reader::Fhir, 200, &body)
 }
 
-fn entry_message(
-    door: &Door,
-    read: &Read,
-    index: usize,
-    entry: &Value,
-) -> Result<crate::flow::corridor::Message, Vec<Refusal>> {
+fn entry_message(door: &Door, read: &Read, index: usize, entry: &Value) -> Result<Message, Vec<Refusal>> {
     let resource = entry["resource"].clone();
     let kind = resource["resourceType"].as_str().unwrap_or_default().to_string();
     let at = |problem: Refusal| {
@@ -329,10 +338,12 @@ fn entry_message(
         let message = format!("a {kind} goes to {kind}");
         return Err(vec![Refusal { path, code: "value", message }]);
     }
-    let problems = check_fhir(Some(&kind), &resource, &door.0.profiles);
+    let mut problems = check_fhir(Some(&kind), &resource, &door.0.profiles);
+    add_names(&mut problems, check_names(&resource, &read.caller.id));
     if !problems.is_empty() {
         return Err(problems.into_iter().map(at).collect());
     }
+    let key = read.parts.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     let read = Read {
         caller: read.caller.clone(),
         parts: hyper::Request::new(()).into_parts().0,
@@ -340,11 +351,17 @@ fn entry_message(
         body: resource,
     };
     let caller = read.caller.clone();
-    Ok(door.message(&caller, Route::Fhir(kind), read))
+    let message = door.message(&caller, Route::Fhir(kind), read);
+    // Each entry is an act of its own.
+    Ok(Message { idempotency_key: key.map(|key| format!("{key} {index}")), ..message })
 }
 
 async fn entry_outcome(door: &Door, accepted: &Accepted, base: &str, deadline: i64) -> Value {
     let head = accepted.head();
+    if matches!(accepted, Accepted::KeyReused(_)) {
+        let problem = Refusal { path: String::new(), code: "duplicate", message: super::KEY_REUSED.into() };
+        return entry_answer(422, reply::outcome_of(&[problem]), None);
+    }
     match door.corridor().wait(head, deadline).await {
         Some(answer) if answer.status < 300 => entry_answer(answer.status, Value::Null, answer.location),
         Some(answer) => entry_answer(answer.status, answer.body, None),

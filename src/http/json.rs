@@ -13,9 +13,10 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     value.map_err(|error| without_quotes(&error.to_string()))
 }
 
-/// serde's messages may quote what they found.
+/// serde's messages may quote what they found; a single sign is JSON's own.
 fn without_quotes(message: &str) -> String {
-    message.split('`').enumerate().map(|(i, part)| if i % 2 == 1 { "…" } else { part }).collect()
+    let parts = message.split('`').enumerate();
+    parts.map(|(i, part)| if i % 2 == 1 && part.chars().count() > 1 { "…" } else { part }).collect()
 }
 
 /// Levels of lists and objects that are taken. What we keep wraps a body in some more, and has to be
@@ -87,11 +88,11 @@ impl<'de> Visitor<'de> for Strict {
         let mut all = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if key == NUMBER {
-                let digits: String = entries.next_value()?;
-                return digits
-                    .parse()
-                    .map(Value::Number)
-                    .map_err(|_| A::Error::custom("a key that is not taken"));
+                let no = || A::Error::custom("a key that is not taken");
+                let digits: String = entries.next_value().map_err(|_| no())?;
+                let number = digits.parse().map(Value::Number).map_err(|_| no())?;
+                let is_number = all.is_empty() && entries.next_key::<String>()?.is_none();
+                return is_number.then_some(number).ok_or_else(no);
             }
             let value = entries.next_value_seed(Strict(inner))?;
             if all.insert(key, value).is_some() {
@@ -132,10 +133,13 @@ mod tests {
         for (body, words) in [
             (&br#"{"a":1,"a":2}"#[..], "a key stands twice"),
             (b"{\"a\":", "EOF"),
+            (b"{\"a\":1 2}", "expected , or }"),
             (b"\xff", "not UTF-8 (at byte 0)"),
             (b"{} {}", "trailing characters"),
             (b"", "EOF"),
             (br#"{"$serde_json::private::Number":"Achieng"}"#, "a key that is not taken"),
+            (br#"{"a":1,"$serde_json::private::Number":"1"}"#, "a key that is not taken"),
+            (br#"{"$serde_json::private::Number":"1","a":1}"#, "a key that is not taken"),
             (deep.as_bytes(), "nested deeper than 64"),
         ] {
             let error = parse(body).expect_err("refused");

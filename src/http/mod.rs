@@ -155,8 +155,11 @@ impl Door {
         let client = openhim::client(headers).map(|client| format!("{}/{client}", opened.caller.id));
         let client = match (client, openhim::parent(headers)) {
             (Some(client), _) => Some(client),
-            (None, Some(parent)) => self.corridor().journal().client_via(&parent).await.ok().flatten(),
-            (None, None) => None,
+            // Known by another's transaction alone, it may repeat what was sent, and read nothing.
+            (None, Some(parent)) if opened.parts.method != hyper::Method::GET => {
+                self.corridor().journal().client_via(&parent).await.ok().flatten()
+            }
+            (None, _) => None,
         };
         if let Some(client) = client {
             opened.caller.id = client;
@@ -224,8 +227,7 @@ impl Door {
         };
         let head = accepted.head().clone();
         if matches!(accepted, Accepted::KeyReused(_)) {
-            let text = "this Idempotency-Key was used for another body";
-            return Err(Box::new(refusal(reader, 422, "duplicate", "", text)));
+            return Err(Box::new(refusal(reader, 422, "duplicate", "", KEY_REUSED)));
         }
         // CHT gains nothing by waiting behind another message, and CHT may be what that one waits for.
         if route.is_cht() && self.0.corridor.is_behind(&head) {
@@ -286,6 +288,8 @@ impl Door {
         }
     }
 }
+
+const KEY_REUSED: &str = "this Idempotency-Key was used for another body";
 
 async fn nothing_here() -> Response {
     refusal(

@@ -33,11 +33,10 @@ pub enum Whose {
     TwoPeople(String),
 }
 
-/// A person has one CHT uuid: a second one under the same short code is another person.
+/// A person has one CHT uuid: who has two, among what is known and what is new, is two people.
 pub fn is_another(known: &[Identifier], new: &[Identifier]) -> bool {
-    let uuid_of =
-        |all: &[Identifier]| all.iter().find(|i| i.system == system::CHT_UUID).map(|i| i.value.clone());
-    matches!((uuid_of(known), uuid_of(new)), (Some(a), Some(b)) if a != b)
+    let mut uuids = known.iter().chain(new).filter(|i| i.system == system::CHT_UUID).map(|i| &i.value);
+    uuids.next().is_some_and(|first| uuids.any(|other| other != first))
 }
 
 #[cfg(test)]
@@ -67,5 +66,6 @@ mod tests {
         assert!(is_another(&first, &second));
         assert!(!is_another(&first, &first));
         assert!(!is_another(&[], &second));
+        assert!(is_another(&[], &[first[0].clone(), second[0].clone()]), "in one message too");
     }
 }

@@ -140,6 +140,11 @@ async fn an_older_version_that_comes_late_takes_nothing_back() {
     let kept = journal.transaction("4").await.expect("read").expect("there");
     assert!(kept.error.is_some_and(|why| why.contains("newer")) && kept.answer.is_some());
     assert_eq!(journal.open().await.expect("a list").len(), 2);
+    // The late one is no yardstick: between it and the newest there may be others.
+    let between = accept(&journal, version("6", "D", 2)).await;
+    assert!(matches!(&between, Accepted::Repeat(head) if head.status == Status::Ignored));
+    assert!(matches!(accept(&journal, version("7", "B", 3)).await, Accepted::Repeat(head) if head.id == "2"));
+    assert_eq!(journal.open().await.expect("a list").len(), 2);
     // A newer one that says what an older one said is news all the same.
     assert!(matches!(accept(&journal, version("5", "A", 4)).await, Accepted::New(_)));
 }
@@ -160,6 +165,26 @@ async fn what_openhim_sends_again_is_what_it_was() {
     }
     let rerun = accept(&journal, via("3", "A", "him-3", Some("him-1"))).await;
     assert!(matches!(rerun, Accepted::Repeat(head) if head.id == "1"), "and B stays the newest");
+    // A batch is several of ours under one of OpenHIM's.
+    let entry = |id: &str, key: &str, digest: &str, via: &str, again: Option<&str>| NewTransaction {
+        via: Some(via.into()),
+        again: again.map(String::from),
+        ..new(id, key, digest)
+    };
+    for (i, (key, digest, via)) in
+        [("b1", "one", "him-6"), ("b2", "one", "him-6"), ("b1", "two", "him-7"), ("b2", "two", "him-7")]
+            .iter()
+            .enumerate()
+    {
+        let id = format!("b{i}");
+        accept(&journal, entry(&id, key, digest, via, None)).await;
+        journal.commit(mark(&id, Status::Delivered), Facts::default()).await.expect("written");
+    }
+    for key in ["b1", "b2"] {
+        let rerun =
+            accept(&journal, entry(&format!("again {key}"), key, "one", "him-8", Some("him-6"))).await;
+        assert!(matches!(rerun, Accepted::Repeat(_)), "{key}");
+    }
     // A rerun of the rerun, and CHT's own A again.
     assert!(matches!(accept(&journal, via("4", "A", "him-4", Some("him-3"))).await, Accepted::Repeat(_)));
     assert!(matches!(accept(&journal, via("5", "A", "him-5", None)).await, Accepted::New(_)));

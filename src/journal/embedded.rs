@@ -195,17 +195,20 @@ fn unwritable(error: rusqlite::Error) -> JournalError {
     JournalError::Unwritable(error.to_string())
 }
 
-/// The newest transaction with a message's key, before it.
+/// The newest version of what a message is, before it: the last to come that was not late itself.
 struct Newest {
     head: Head,
     digest: String,
+    /// The highest that has come.
     revision: Option<i64>,
 }
 
 impl Newest {
     fn read(c: &Connection, key: &str) -> rusqlite::Result<Option<Self>> {
         c.prepare_cached(&format!(
-            "SELECT {HEAD}, digest, revision FROM transactions WHERE key = ?1 ORDER BY seq DESC LIMIT 1"
+            "WITH highest AS (SELECT MAX(revision) AS highest FROM transactions WHERE key = ?1) \
+             SELECT {HEAD}, digest, highest FROM transactions, highest WHERE key = ?1 \
+             AND (revision IS NULL OR revision >= highest) ORDER BY seq DESC LIMIT 1"
         ))?
         .query_row([key], |row| {
             Ok(Self { head: rows::head(row)?, digest: row.get(5)?, revision: row.get(6)? })
@@ -235,7 +238,7 @@ fn repeat_of(c: &Connection, new: &NewTransaction, newest: &Newest) -> rusqlite:
     let was = match &new.again {
         Some(again) => c
             .prepare_cached(&format!(
-                "SELECT {HEAD} FROM transactions WHERE id = (SELECT id FROM via WHERE openhim = ?1) \
+                "SELECT {HEAD} FROM transactions WHERE id IN (SELECT id FROM via WHERE openhim = ?1) \
                  AND key = ?2 AND digest = ?3"
             ))?
             .query_row([again, &new.key, &new.digest], rows::head)
@@ -399,8 +402,8 @@ fn write_facts(c: &Connection, facts: &Facts) -> rusqlite::Result<()> {
 /// The newest delivered message with the same key that came after this one.
 fn newer_of(c: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
     c.prepare_cached(
-        "SELECT n.id FROM transactions o JOIN transactions n ON n.key = o.key AND n.seq > o.seq \
-         WHERE o.id = ?1 AND n.status = 'delivered' ORDER BY n.seq DESC LIMIT 1",
+        "SELECT n.id FROM transactions o JOIN transactions n ON n.key = o.key \
+         AND (n.seq > o.seq OR n.revision > o.revision) WHERE o.id = ?1 AND n.status = 'delivered' ORDER BY n.seq DESC LIMIT 1",
     )?
     .query_row([id], |row| row.get(0))
     .optional()
@@ -562,6 +565,12 @@ impl Journal for Embedded {
         }))
     }
 
+    async fn take_up(&self) -> Result<Vec<Head>, JournalError> {
+        let due = "UPDATE transactions SET not_before = 0 WHERE status = 'open' AND not_before > 0";
+        self.write(move |c| c.execute(due, []).map(Ok)).await?;
+        self.open().await
+    }
+
     async fn open(&self) -> Result<Vec<Head>, JournalError> {
         self.read(|c| {
             c.prepare(&format!("SELECT {HEAD} FROM transactions WHERE status = 'open' ORDER BY seq"))?
@@ -705,7 +714,7 @@ impl Journal for Embedded {
         let openhim = openhim.to_string();
         self.read(move |c| {
             c.prepare_cached(
-                "SELECT t.client FROM via v JOIN transactions t ON t.id = v.id WHERE v.openhim = ?1",
+                "SELECT t.client FROM via v JOIN transactions t ON t.id = v.id WHERE v.openhim = ?1 LIMIT 1",
             )?
             .query_row([openhim], |row| row.get(0))
             .optional()

@@ -78,10 +78,11 @@ ALTER TABLE transactions ADD COLUMN orchestrations TEXT;
 ALTER TABLE transactions ADD COLUMN revision INTEGER;
 -- Transactions of OpenHIM that brought ours: `waits` for our answer, to be told `later`, or `told`.
 CREATE TABLE via (
-  openhim TEXT PRIMARY KEY,
+  openhim TEXT NOT NULL,
   id      TEXT NOT NULL,
   state   TEXT NOT NULL DEFAULT 'waits',
-  since   INTEGER NOT NULL
+  since   INTEGER NOT NULL,
+  PRIMARY KEY (openhim, id)
 ) WITHOUT ROWID;
 CREATE INDEX via_by_id ON via (id);
 CREATE INDEX via_untold ON via (since) WHERE state <> 'told';

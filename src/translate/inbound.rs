@@ -49,7 +49,12 @@ pub(super) fn request(resource: &Value, around: &Around, door: Door, day: &str) 
     let subject = about(resource)
         .or_else(|| about(request?))
         .filter(|subject| !subject.identifiers.is_empty() || subject.reference.is_some())
-        .ok_or_else(|| required(&path, "the request names no patient"))?;
+        .ok_or_else(|| {
+            required(
+                &path,
+                "the request names no patient; news of a referral carries the referral's identifier (urn:cht:report)",
+            )
+        })?;
     let status = resource["status"].as_str().unwrap_or_default();
     let state = if kind == "Task" { State::of_task(status) } else { State::of_request(status) };
     let state = state.ok_or_else(|| Refusal {
@@ -165,8 +170,11 @@ fn read_reference(reference: &str, door: Door, subject: &mut Subject) {
         let query = format!("i={query}");
         let token = url::form_urlencoded::parse(query.as_bytes()).next();
         let token = token.map(|(_, token)| token.into_owned()).unwrap_or_default();
-        let (system, value) = token.split_once('|').unwrap_or(("", &token));
-        subject.identifiers.push(cht_aware(system, value, None, door));
+        let Some(Identifier { system, value }) = Identifier::of_token(&token) else { return };
+        // Only the mediator itself calls anybody so.
+        if !system::is_ours_alone(&system) {
+            subject.identifiers.push(cht_aware(&system, &value, None, door));
+        }
         return;
     }
     let Some((kind, id)) = reference.rsplit_once('/') else { return };

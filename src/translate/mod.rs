@@ -7,6 +7,7 @@ mod guess;
 mod inbound;
 pub mod language;
 mod meaning;
+mod names;
 mod preview;
 pub mod proof;
 mod referral_update;
@@ -19,8 +20,11 @@ mod values;
 pub use conformance::{Conformance, capabilities};
 pub use guess::guess_route;
 pub(crate) use inbound::focus_of;
+pub use names::check_names;
 pub use set::Set;
-pub use shape::{Profiles, TYPES, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles};
+pub use shape::{
+    MOST, Profiles, TYPES, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles,
+};
 
 use crate::config;
 use crate::domain::follow_up::Meaning;

@@ -101,7 +101,7 @@ impl Set {
                     let files = std::fs::read_dir(folder.join(cases)).into_iter().flatten().flatten();
                     let files = files.map(|file| file.path()).filter(|path| is_case(path));
                     found.extend(files.map(|path| {
-                        let text = std::fs::read_to_string(&path).unwrap_or_default();
+                        let text = text_of(&path).unwrap_or_default();
                         (name.clone(), path.display().to_string(), text)
                     }));
                 }
@@ -191,12 +191,24 @@ fn sources(folder: Option<&Path>) -> Result<Sources, Vec<Mistake>> {
             continue;
         }
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let text = std::fs::read_to_string(&path).map_err(|e| fail(&path, format!("cannot be read: {e}")))?;
+        let text = text_of(&path).map_err(|e| fail(&path, format!("cannot be read: {e}")))?;
         own.push(name.clone());
         sources.insert(name, Source { shown: path.display().to_string(), text });
     }
     own.sort();
     Ok((sources, own))
+}
+
+/// What a mapping's file may have.
+const LARGEST: u64 = 16 << 20;
+
+/// A file's text. A pipe or a device would be read for ever.
+fn text_of(path: &Path) -> std::io::Result<String> {
+    let about = std::fs::metadata(path)?;
+    match about.is_file() && about.len() <= LARGEST {
+        true => std::fs::read_to_string(path),
+        false => Err(std::io::Error::other(format!("expected a file of at most {} MB", LARGEST >> 20))),
+    }
 }
 
 /// Files that a mapping names, beside it in the folder or built in.
@@ -212,9 +224,7 @@ impl Files for Beside {
         if !inside {
             return Err(format!("{name}: expected a file below the folder of the mappings"));
         }
-        if let Some(text) =
-            self.folder.as_ref().and_then(|folder| std::fs::read_to_string(folder.join(path)).ok())
-        {
+        if let Some(text) = self.folder.as_ref().and_then(|folder| text_of(&folder.join(path)).ok()) {
             return Ok(text);
         }
         let built_in = BUILT_IN.get_file(path).and_then(|file| file.contents_utf8());

@@ -4,7 +4,7 @@ use super::conformance::in_force;
 use serde_json::Value;
 
 /// Most problems that are told at once.
-const MOST: usize = 50;
+pub const MOST: usize = 50;
 
 /// Types that are taken, besides Bundle.
 pub const TYPES: &[&str] = &[

@@ -83,11 +83,7 @@ pub(super) fn name_each_other(parts: &mut [Part], bundle: &[&Value]) {
             Meaning::Resources(draft) => {
                 draft.entries.iter_mut().for_each(|entry| rename(&mut entry.resource, &names));
             }
-            // What a request says of stored ones is made logical with it.
-            Meaning::FollowUpRequest(request) => {
-                names.retain(|_, reference| reference.get("identifier").is_some());
-                rename(&mut request.resource, &names);
-            }
+            Meaning::FollowUpRequest(request) => rename(&mut request.resource, &names),
             _ => {}
         }
     }

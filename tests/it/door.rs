@@ -190,6 +190,28 @@ async fn an_idempotency_key_is_one_act_and_one_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_is_one_act_for_each_entry_of_a_batch() {
+    let world = World::new().await;
+    let send = |name: &str| {
+        let entry = |value: &str| {
+            json!({"resource": {"resourceType": "Organization", "identifier": [{"system": "s", "value": value}],
+                "name": name}, "request": {"method": "POST", "url": "Organization"}})
+        };
+        let body = json!({"resourceType": "Bundle", "type": "batch", "entry": [entry("1"), entry("2")]});
+        world.send(world.http.post(world.url("/fhir")).header("idempotency-key", "k1").json(&body))
+    };
+    let first = send("One").await;
+    assert_eq!(send("One").await, first);
+    let (_, other) = send("Two").await;
+    for i in [0, 1] {
+        assert_eq!(first.1["entry"][i]["response"]["status"], "201 Created");
+        assert_eq!(other["entry"][i]["response"]["status"], "422 Unprocessable Entity", "{other}");
+    }
+    world.settled().await;
+    assert!(world.fhir.resources("Organization").iter().all(|o| o["name"] == "One"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_journal_is_503_and_nothing_is_accepted() {
     let world = World::with(
         &[("JOURNAL__MAX_OPEN", "2"), ("SERVER__ANSWER_WITHIN_MS", "50")],

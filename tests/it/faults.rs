@@ -448,11 +448,11 @@ async fn a_wrong_password_is_tried_once_however_many_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_poll_does_not_repeat_what_failed() {
+async fn a_poll_takes_note_once_of_what_is_not_ours() {
     let world = World::with(&[("FHIR__POLL_SECONDS", "1")], cht::Options::default()).await;
     world.fhir.add(json!({"resourceType": "Task", "status": "completed", "intent": "order",
         "identifier": [{"system": "urn:cht:report", "value": "of-another-mediator"}]}));
     tokio::time::sleep(Duration::from_millis(3500)).await;
     let rows = world.settled().await;
-    assert_eq!((rows.len(), rows[0].status.as_str()), (1, "failed"), "{}", json!(rows));
+    assert_eq!((rows.len(), rows[0].status.as_str()), (1, "ignored"), "{}", json!(rows));
 }

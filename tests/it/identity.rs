@@ -1,5 +1,5 @@
 //! No two people are mistaken for one, whatever a message calls them.
-use crate::world::{World, fixture, ltfu};
+use crate::world::{PATIENT, World, fixture, ltfu};
 use serde_json::{Value, json};
 
 fn patient(system: &str, value: &str) -> Value {
@@ -139,7 +139,8 @@ async fn a_conditional_create_changes_nothing_that_is_there() {
     first["gender"] = json!("male");
     let request = world.http.post(world.url("/fhir/Patient")).json(&first);
     let request = request.header("If-None-Exist", "identifier=urn:emr:mrn|7");
-    assert!(world.send(request).await.0 < 300);
+    let (status, answer) = world.send(request).await;
+    assert_eq!((status, answer["resourceType"].as_str()), (200, Some("OperationOutcome")), "{answer}");
     let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [{"resource": first,
         "request": {"method": "POST", "url": "Patient", "ifNoneExist": "identifier=urn:emr:mrn|7"}}]});
     assert_eq!(world.post("/fhir", &bundle).await.0, 200);
@@ -222,4 +223,170 @@ async fn a_request_keeps_the_requester_it_came_with() {
     world.settled().await;
     let after = &world.fhir.resources("ServiceRequest")[0];
     assert_eq!((after["status"].as_str(), &after["requester"]), (Some("completed"), &before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_one_name_keeps_it_when_it_is_written_again() {
+    let world = World::new().await;
+    let resources = [
+        json!({"resourceType": "Location", "identifier": [{"system": "s", "value": "l"}], "name": "One", "address": {"city": "Kisumu"}}),
+        json!({"resourceType": "Organization", "identifier": [{"system": "s", "value": "o"}], "name": "One"}),
+        json!({"resourceType": "Endpoint", "identifier": [{"system": "s", "value": "e"}], "status": "active", "name": "One",
+            "connectionType": {"code": "hl7-fhir-rest"}, "payloadType": [{"text": "x"}], "address": "https://emr.example.org/a"}),
+    ];
+    for mut resource in resources {
+        let kind = resource["resourceType"].as_str().expect("a type").to_string();
+        assert_eq!(world.post(&format!("/fhir/{kind}"), &resource).await.0, 201);
+        resource["name"] = json!("Two");
+        assert_eq!(world.post(&format!("/fhir/{kind}"), &resource).await.0, 201);
+        world.settled().await;
+        let stored = world.fhir.resources(&kind).remove(0);
+        assert_eq!((&stored["name"], &stored["address"]), (&json!("Two"), &resource["address"]), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bundles_without_requests_are_taken_and_nothing_is_added_to_them() {
+    let world = World::new().await;
+    world.know_patient();
+    for kind in ["collection", "message"] {
+        let bundle = json!({"resourceType": "Bundle", "type": kind, "entry": [{"resource": ltfu(kind)}]});
+        let (status, answer) = world.post("/fhir", &bundle).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    world.settled().await;
+    assert_eq!(world.cht.reports().len(), 2);
+    let empty = json!({"resourceType": "Bundle", "type": "transaction", "entry": [{"resource": ltfu("x")}]});
+    let (_, answer) = world.post("/fhir", &empty).await;
+    assert!(!answer.to_string().contains("null"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_may_refer_to_what_came_with_it() {
+    let world = World::new().await;
+    world.know_patient();
+    let name = "urn:uuid:6f1bdb6c-6fb6-4b8e-8f2c-0a8f2a5a2f07";
+    let mut request = ltfu("SR-1");
+    request["supportingInfo"] = json!([{"reference": name}]);
+    let about = json!({"identifier": {"system": "urn:cht:uuid", "value": crate::world::PATIENT}});
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+        {"fullUrl": name, "resource": weight(about), "request": {"method": "POST", "url": "Observation"}},
+        {"resource": request, "request": {"method": "POST", "url": "ServiceRequest"}}]});
+    let (status, answer) = world.post("/fhir", &bundle).await;
+    assert_eq!(status, 200, "{answer}");
+    world.settled().await;
+    let id = world.fhir.resources("Observation")[0]["id"].as_str().expect("an id").to_string();
+    let expected = json!([{"reference": format!("Observation/{id}")}]);
+    assert_eq!(world.fhir.resources("ServiceRequest")[0]["supportingInfo"], expected);
+    // And it keeps it when it is completed.
+    let asked = world.cht.reports()[0]["_id"].as_str().expect("an id").to_string();
+    let report = world
+        .cht
+        .complete_follow_up(&asked, "ltfu_follow_up", json!({"outcome": "found"}))
+        .expect("a report");
+    assert!(world.cht.push(&report).await);
+    let rows = world.settled().await;
+    assert!(rows.iter().all(|row| row.status != "failed"), "{}", json!(rows));
+    let request = &world.fhir.resources("ServiceRequest")[0];
+    assert_eq!((&request["status"], &request["supportingInfo"]), (&json!("completed"), &expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_calls_two_people_one_links_nobody() {
+    let world = World::new().await;
+    world.know_patient();
+    let other = "0b9de9b5-9a4b-4c6c-8bb9-5bd0cb2d1a11";
+    world
+        .cht
+        .add_person(json!({"_id": other, "type": "person", "name": "Test Other", "patient_id": "99321"}));
+    let uuid = |value: &str| json!({"system": "urn:cht:uuid", "value": value});
+    let code = json!({"system": "urn:cht:shortcode", "value": "99321"});
+    for both in [json!([uuid(PATIENT), uuid(other)]), json!([uuid(PATIENT), code])] {
+        let mut request = ltfu("SR-1");
+        request["contained"] = json!([{"resourceType": "Patient", "id": "p", "identifier": both}]);
+        request["subject"] = json!({"reference": "#p"});
+        let (status, answer) = world.post("/fhir/ServiceRequest", &request).await;
+        assert_eq!((status, &answer["issue"][0]["code"]), (422, &json!("conflict")), "{answer}");
+        assert_eq!(answer["issue"][0]["expression"][0], "ServiceRequest.subject");
+    }
+    assert!(world.cht.reports().is_empty());
+    // Each of them is still somebody.
+    for (i, one) in [PATIENT, other].into_iter().enumerate() {
+        let mut request = ltfu(&format!("SR-{i}"));
+        request["subject"] = json!({"identifier": uuid(one)});
+        let (status, answer) = world.post("/fhir/ServiceRequest", &request).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_patients_of_one_bundle_with_two_uuids_are_two() {
+    let world = World::new().await;
+    let patient = |uuid: &str| {
+        json!({"resource": {"resourceType": "Patient", "identifier": [{"system": "urn:cht:uuid", "value": uuid},
+            {"system": "urn:household", "value": "7"}]}, "request": {"method": "POST", "url": "Patient"}})
+    };
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction",
+        "entry": [patient(PATIENT), patient("0b9de9b5-9a4b-4c6c-8bb9-5bd0cb2d1a11")]});
+    let (status, answer) = world.post("/fhir", &bundle).await;
+    assert_eq!((status, &answer["issue"][0]["code"]), (422, &json!("conflict")), "{answer}");
+    assert_eq!(answer["issue"][0]["expression"][0], "Bundle.entry[1].resource.identifier");
+    assert!(world.fhir.resources("Patient").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_with_a_comma_is_one_value() {
+    let world = World::new().await;
+    assert_eq!(world.post("/fhir/Patient", &patient("http://c", "7")).await.0, 201);
+    for (system, value) in [("http://x", "9,http://c|7"), ("http://e|1", "2"), ("http://e", "1|2")] {
+        assert_eq!(world.post("/fhir/Patient", &patient(system, value)).await.0, 201);
+    }
+    world.settled().await;
+    let all = world.fhir.resources("Patient");
+    assert!(
+        all.len() == 4 && all.iter().all(|p| p["identifier"].as_array().is_some_and(|i| i.len() == 1)),
+        "{}",
+        json!(all)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_speaks_in_the_mediators_names() {
+    let world = World::new().await;
+    let stranger = world.fhir.add(patient("urn:else", "1"));
+    let mut claim = patient("urn:emr:mrn", "7");
+    claim["identifier"]
+        .as_array_mut()
+        .expect("a list")
+        .push(json!({"system": "urn:cht-fhir-mediator:at:fhir:Patient", "value": stranger["id"]}));
+    let (status, answer) = world.post("/fhir/Patient", &claim).await;
+    assert_eq!(status, 400);
+    assert!(
+        answer["issue"][0]["expression"][0]
+            .as_str()
+            .is_some_and(|p| p.starts_with("Patient.identifier[1].system")),
+        "{answer}"
+    );
+    assert_eq!(world.fhir.resources("Patient").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_and_its_request_are_about_one_patient() {
+    let world = World::new().await;
+    world.know_patient();
+    let other = "0b9de9b5-9a4b-4c6c-8bb9-5bd0cb2d1a11";
+    world
+        .cht
+        .add_person(json!({"_id": other, "type": "person", "name": "Test Other", "patient_id": "99321"}));
+    let name = "urn:uuid:6f1bdb6c-6fb6-4b8e-8f2c-0a8f2a5a2f07";
+    let task = json!({"resourceType": "Task", "status": "requested", "intent": "order",
+        "identifier": [{"system": "urn:emr:tasks", "value": "T-1"}], "focus": {"reference": name},
+        "for": {"identifier": {"system": "urn:cht:uuid", "value": other}}});
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+        {"fullUrl": name, "resource": ltfu("SR-1"), "request": {"method": "POST", "url": "ServiceRequest"}},
+        {"resource": task, "request": {"method": "POST", "url": "Task"}}]});
+    let (status, answer) = world.post("/fhir", &bundle).await;
+    assert_eq!((status, &answer["issue"][0]["code"]), (422, &json!("conflict")), "{answer}");
+    assert_eq!(answer["issue"][0]["expression"][0], "Bundle.entry[1].resource.for");
+    assert!(world.cht.reports().is_empty());
 }

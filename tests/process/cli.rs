@@ -33,7 +33,7 @@ async fn what_failed_is_found_explained_and_rerun_while_serve_runs() {
     let (_, shown, _) = it.cli(&["transactions", "show", id]);
     assert!(shown.contains("422") && shown.contains("rerun"), "{shown}");
     let (code, out, error) = it.cli(&["transactions", "rerun", id]);
-    assert_eq!((code, out.starts_with("done")), (0, true), "{out} {error}");
+    assert_eq!((code, out.starts_with("the mediator has taken it up")), (0, true), "{out} {error}");
     it.settled().await;
     assert_eq!(it.fhir.resources("Patient").len(), 1);
     let (code, _, error) = it.cli(&["transactions", "rerun", id]);

@@ -9,7 +9,7 @@ pub use traffic::Traffic;
 
 use crate::domain::message::Route;
 use crate::failpoint::reach;
-use crate::flow::envelope::envelope;
+use crate::flow::envelope::{digest, envelope};
 use crate::flow::identify::Neighbours;
 use crate::flow::ports::{
     Accepted, Action, Answer, Clock, Command, Guard, Head, Journal, JournalError, Millis, NewTransaction,
@@ -122,7 +122,7 @@ impl Corridor {
 
     /// Takes up whatever was open when the mediator last stopped, and begins to work.
     pub async fn start(&self) -> Result<usize, JournalError> {
-        let open = self.inner.near.journal.open().await?;
+        let open = self.inner.near.journal.take_up().await?;
         let mut schedule = self.inner.traffic.schedule();
         open.iter().for_each(|head| schedule.add(head));
         drop(schedule);
@@ -351,9 +351,9 @@ impl Corridor {
 
 fn new_transaction(message: Message, now: Millis, day: &str) -> NewTransaction {
     let envelope = envelope(&message.route, &message.client, &message.body, day);
-    let (key, strict) = match &message.idempotency_key {
-        Some(key) => (format!("key {} {} {key}", message.client, message.route), true),
-        None => (envelope.key, false),
+    let (key, digest, strict) = match &message.idempotency_key {
+        Some(key) => (format!("key {} {} {key}", message.client, message.route), digest(&message.body), true),
+        None => (envelope.key, envelope.digest, false),
     };
     NewTransaction {
         id: uuid::Uuid::now_v7().to_string(),
@@ -361,7 +361,7 @@ fn new_transaction(message: Message, now: Millis, day: &str) -> NewTransaction {
         client: message.client,
         home: message.home,
         key,
-        digest: envelope.digest,
+        digest,
         subjects: envelope.subjects,
         received: now,
         strict,

@@ -12,7 +12,9 @@ use crate::flow::confirm;
 use crate::flow::deliver::{deliver, due};
 use crate::flow::gate;
 use crate::flow::identify::{Stop, directory_key, identify};
-use crate::flow::ports::{Answer, Facts, Failure, FailureKind, Mark, Millis, ServerIds, Transaction};
+use crate::flow::ports::{
+    Answer, Facts, Failure, FailureKind, JournalError, Mark, Millis, ServerIds, Transaction,
+};
 use crate::flow::{off_the_loop, orchestrations};
 use crate::translate::{Refusal, Source};
 use serde_json::Value;
@@ -95,6 +97,20 @@ impl Corridor {
 
     /// Translates and identifies; keeps the plan, with what it builds on, before anything is sent.
     async fn make_plan(&self, transaction: &mut Transaction, body: &Value) -> Result<(), Stop> {
+        match self.plan_once(transaction, body).await? {
+            // Somebody else said meanwhile whose an identifier is: seen with that, it may be the same person.
+            Err(JournalError::Conflict(_)) => self.plan_once(transaction, body).await??,
+            kept => kept?,
+        }
+        reach("planned");
+        Ok(())
+    }
+
+    async fn plan_once(
+        &self,
+        transaction: &mut Transaction,
+        body: &Value,
+    ) -> Result<Result<(), JournalError>, Stop> {
         let source = Source { route: &transaction.route, body, received: transaction.received };
         let name = match &transaction.route {
             Route::ChtPush(name) => name.as_deref(),
@@ -109,13 +125,21 @@ impl Corridor {
         transaction.plan = Some(plan);
         transaction.error = None;
         let mark = self.mark_of(transaction, Status::Open, 0, None);
-        if facts.is_empty() {
-            self.inner.near.journal.mark(mark);
-        } else {
-            self.inner.near.journal.commit(mark, facts).await?;
+        match facts.is_empty() {
+            true => {
+                self.inner.near.journal.mark(mark);
+                Ok(Ok(()))
+            }
+            false => {
+                let kept = self.inner.near.journal.commit(mark, facts).await;
+                if kept.is_err() {
+                    // A plan whose facts are not kept is none.
+                    transaction.plan = None;
+                    transaction.progress.clear();
+                }
+                Ok(kept)
+            }
         }
-        reach("planned");
-        Ok(())
     }
 
     async fn deliver_due(&self, mut transaction: Transaction, body: &Value) -> Verdict {
@@ -158,7 +182,8 @@ impl Corridor {
     ) {
         reach("before-delivery");
         let mut call = Call { traffic: &self.inner.traffic, destination: &step.destination, ended: false };
-        let result = deliver(&self.inner.near, step, &transaction.progress[..index]).await;
+        let steps = transaction.plan.as_ref().map_or(&[][..], |plan| &plan.steps[..index]);
+        let result = deliver(&self.inner.near, step, (steps, &transaction.progress[..index])).await;
         reach("after-delivery");
         let now = self.inner.clock.now();
         let again = transaction.progress[index].attempts > 0;

@@ -9,14 +9,14 @@ mod reshape;
 mod who;
 
 use super::ports::{Callbacks, Cht, Facts, Failure, FhirServer, Guard, Journal, JournalError, Transaction};
-use crate::domain::fhir::{Entry, Target};
+use crate::domain::fhir::{Entry, Target, Write};
 use crate::domain::follow_up::{Draft, Meaning};
-use crate::domain::identifier::system;
+use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
 use crate::domain::plan::{Act, PartNote, Plan, Step};
 use crate::translate::{Refusal, Translated};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use requester::directory_key;
@@ -63,6 +63,9 @@ struct Draughtsman<'a> {
     mapping: &'a str,
     plan: Plan,
     facts: Facts,
+    /// The links among the facts, by identifier and by person.
+    owners: HashMap<Identifier, String>,
+    learned: HashMap<String, Vec<Identifier>>,
 }
 
 /// Turns what a message means into what is to be done.
@@ -72,8 +75,15 @@ pub async fn identify(
     translated: Translated,
 ) -> Result<(Plan, Facts), Stop> {
     let mapping = translated.mapping.clone();
-    let mut draughtsman =
-        Draughtsman { near, transaction, mapping: &mapping, plan: Plan::default(), facts: Facts::default() };
+    let mut draughtsman = Draughtsman {
+        near,
+        transaction,
+        mapping: &mapping,
+        plan: Plan::default(),
+        facts: Facts::default(),
+        owners: HashMap::new(),
+        learned: HashMap::new(),
+    };
     let mut parts: Vec<(Option<usize>, Meaning)> = translated
         .parts
         .into_iter()
@@ -101,6 +111,7 @@ impl Draughtsman<'_> {
                     let text = format!("{} for {}", kinds.join(", "), self.destinations().join(", "));
                     let mut note = note("resources", last.map(|entry| entry.resource.clone()), text);
                     note.full_url = last.map(|entry| entry.full_url.clone());
+                    note.create_only = last.is_some_and(|entry| entry.write == Write::CreateIfMissing);
                     self.plan.parts.push(PartNote { entry, ..note });
                     entries.extend(own);
                 }
@@ -215,9 +226,8 @@ impl Draughtsman<'_> {
     /// The id that a server gave to a person.
     async fn id_at(&self, person: &str, destination: &str) -> Result<Option<String>, Stop> {
         let there = system::at_server(destination);
-        let new = self.facts.links.iter().filter(|(_, p)| p == person).map(|(i, _)| i.clone());
-        let known = self.near.journal.identifiers(person).await?;
-        Ok(new.chain(known).find(|i| i.system == there).map(|i| i.value))
+        let known = self.identifiers(person).await?;
+        Ok(known.into_iter().find(|i| i.system == there).map(|i| i.value))
     }
 }
 
@@ -243,7 +253,14 @@ impl Drop for Call<'_> {
 }
 
 fn note(kind: &str, resource: Option<Value>, text: impl Into<String>) -> PartNote {
-    PartNote { entry: None, kind: kind.to_string(), resource, full_url: None, text: text.into() }
+    PartNote {
+        entry: None,
+        kind: kind.to_string(),
+        resource,
+        create_only: false,
+        full_url: None,
+        text: text.into(),
+    }
 }
 
 fn refused(path: &str, code: &'static str, message: &str) -> Refusal {

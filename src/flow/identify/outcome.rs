@@ -114,6 +114,9 @@ pub(super) fn with_outcome(
 ) -> Entry {
     let kind = follow_up.resource["resourceType"].as_str().unwrap_or_default();
     let mut resource = follow_up.resource.clone();
+    if follow_up.home.is_none() {
+        forget_entries(&mut resource);
+    }
     resource["status"] = json!(if kind == "Task" { state.task_status() } else { state.request_status() });
     if kind == "Task" {
         let output = json!({"type": {"text": "outcome"}, "valueString": outcome});
@@ -149,6 +152,24 @@ pub(super) fn make_storable(resource: &mut Value, follow_up: &FollowUp, patient:
         resource[element] = json!({"reference": patient});
     }
     make_references_logical(resource, &follow_up.client, &BTreeMap::new());
+}
+
+/// What it said of other entries of its Bundle is on the server, and has no name here any more.
+fn forget_entries(resource: &mut Value) {
+    if let Some(fields) = resource.as_object_mut() {
+        fields.retain(|_, field| !names_an_entry(field));
+    }
+}
+
+fn names_an_entry(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(names_an_entry),
+        Value::Object(fields) => {
+            fields.get("reference").and_then(Value::as_str).is_some_and(|name| name.starts_with("urn:uuid:"))
+                || fields.values().any(names_an_entry)
+        }
+        _ => false,
+    }
 }
 
 pub(super) fn based_on(entries: &mut [Entry], encounter: &str, follow_up: &FollowUp, request: &Entry) {

@@ -2,6 +2,7 @@
 use super::{Draughtsman, Stop, note, refused};
 use crate::domain::follow_up::{Draft, Kind, ReferralUpdate, State};
 use crate::domain::identifier::Identifier;
+use crate::domain::message::Route;
 use crate::domain::plan::{Act, FollowUp, News, PartNote};
 
 impl Draughtsman<'_> {
@@ -34,7 +35,13 @@ impl Draughtsman<'_> {
 
     pub(super) async fn referral_update(&mut self, update: ReferralUpdate) -> Result<PartNote, Stop> {
         let path = format!("{}.identifier", update.resource["resourceType"].as_str().unwrap_or("Resource"));
-        let Some(mut referral) = self.near.journal.follow_up(Kind::Referral, &update.referral).await? else {
+        let known = self.near.journal.follow_up(Kind::Referral, &update.referral).await?;
+        if known.is_none() && matches!(self.transaction.route, Route::Poll(_)) {
+            // Nobody asked us, and nothing can be mended: another mediator's, or from before a restore.
+            let text = "a referral that did not pass through here";
+            return Ok(note("ignored", Some(update.resource), text));
+        }
+        let Some(mut referral) = known else {
             return Err(Stop::Refused(refused(
                 &path,
                 "not-found",

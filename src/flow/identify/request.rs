@@ -23,6 +23,7 @@ impl Draughtsman<'_> {
                 "this request was about another patient before",
             )));
         }
+        self.same_patient_as(request.focus.as_ref(), &person, &request.subject.path).await?;
         let callback = self.callback_of(request.requester.as_deref()).await?;
         let resource = with_identifier(request.resource, &identifier);
         if request.state == State::Requested
@@ -85,6 +86,24 @@ impl Draughtsman<'_> {
         match newer {
             Some(newer) => Ok(Some(newer.clone())),
             None => Ok(self.near.journal.follow_up(Kind::FollowUp, identifier).await?),
+        }
+    }
+
+    /// A Task is about the patient of the request that it is of.
+    async fn same_patient_as(
+        &self,
+        focus: Option<&Identifier>,
+        person: &str,
+        path: &str,
+    ) -> Result<(), Stop> {
+        let Some(focus) = focus else { return Ok(()) };
+        let request = self.follow_up(&self.request_called(focus).await?).await?;
+        match request.filter(|f| f.client == self.transaction.client && f.person != person) {
+            Some(_) => {
+                let text = "the Task is about another patient than the request that is its focus";
+                Err(Stop::Refused(refused(path, "conflict", text)))
+            }
+            None => Ok(()),
         }
     }
 

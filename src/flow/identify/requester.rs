@@ -1,6 +1,7 @@
 //! Who asks, and where they want to be told.
 use super::reshape::identifiers_of;
 use super::{Draughtsman, Stop, refused};
+use crate::domain::identifier::search_value;
 use crate::domain::message::Route;
 use crate::flow::ports::FhirServer;
 use serde_json::Value;
@@ -60,7 +61,8 @@ impl Draughtsman<'_> {
             return Ok(Some(resource));
         }
         let Some((destination, server)) = self.first_server() else { return Ok(None) };
-        let found = self.ask(&destination, server.search(kind, &[("identifier", name)])).await?;
+        let found =
+            self.ask(&destination, server.search(kind, &[("identifier", &search_value(name))])).await?;
         Ok(if found.len() == 1 { found.into_iter().next() } else { None })
     }
 

@@ -101,5 +101,6 @@ pub(super) fn identifiers_of(resource: &Value) -> Vec<Identifier> {
         let value = i["value"].as_str().filter(|v| !v.is_empty())?;
         Some(Identifier::new(i["system"].as_str().unwrap_or_default(), value))
     })
+    .filter(|i| !system::is_ours_alone(&i.system))
     .collect()
 }

@@ -2,7 +2,7 @@
 use super::reshape::identifiers_of;
 use super::{Draughtsman, Stop, at_path, refused};
 use crate::domain::follow_up::{Draft, Subject};
-use crate::domain::identifier::{Identifier, system};
+use crate::domain::identifier::{Identifier, search_value, system};
 use crate::identity;
 use crate::identity::Whose;
 use crate::translate::Refusal;
@@ -24,7 +24,7 @@ impl Draughtsman<'_> {
             Whose::Nobody => identity::new_person(&first),
             Whose::TwoPeople(system) => return Err(Stop::Refused(two_people(&subject.path, &system))),
         };
-        let known = self.near.journal.identifiers(&person).await?;
+        let known = self.identifiers(&person).await?;
         if identity::is_another(&known, &identifiers) {
             return Err(Stop::Refused(two_people(&subject.path, system::CHT_UUID)));
         }
@@ -38,11 +38,19 @@ impl Draughtsman<'_> {
 
     pub(super) fn learn(&mut self, identifiers: impl Iterator<Item = Identifier>, person: &str) {
         for identifier in identifiers {
-            let link = (identifier, person.to_string());
-            if !self.facts.links.contains(&link) {
-                self.facts.links.push(link);
+            if !self.owners.contains_key(&identifier) {
+                self.owners.insert(identifier.clone(), person.to_string());
+                self.learned.entry(person.to_string()).or_default().push(identifier.clone());
+                self.facts.links.push((identifier, person.to_string()));
             }
         }
+    }
+
+    /// What a person is called: in this message so far, and in the crosswalk.
+    pub(super) async fn identifiers(&self, person: &str) -> Result<Vec<Identifier>, Stop> {
+        let mut all = self.learned.get(person).cloned().unwrap_or_default();
+        all.extend(self.near.journal.identifiers(person).await?);
+        Ok(all)
     }
 
     /// A patient from elsewhere whom CHT names by an identifier without its system (`external_id`): whoever
@@ -64,7 +72,8 @@ impl Draughtsman<'_> {
         let mut found = Vec::new();
         for destination in self.destinations() {
             let Some(server) = self.near.servers.get(&destination).cloned() else { continue };
-            let query = [("identifier", external.value.as_str())];
+            let value = search_value(&external.value);
+            let query = [("identifier", value.as_str())];
             let matches = self.ask(&destination, server.search("Patient", &query)).await?;
             found.extend(matches.into_iter().map(|patient| (destination.clone(), patient)));
         }
@@ -91,7 +100,7 @@ impl Draughtsman<'_> {
 
     /// Whose an identifier is: as an earlier part of this message says, or as the crosswalk does.
     pub(super) async fn owner(&self, identifier: &Identifier) -> Result<Option<String>, Stop> {
-        if let Some((_, person)) = self.facts.links.iter().find(|(known, _)| known == identifier) {
+        if let Some(person) = self.owners.get(identifier) {
             return Ok(Some(person.clone()));
         }
         Ok(self.near.journal.person(identifier).await?)
@@ -172,9 +181,8 @@ impl Draughtsman<'_> {
     }
 
     pub(super) async fn cht_uuid(&self, person: &str) -> Result<Option<String>, Stop> {
-        let new = self.facts.links.iter().filter(|(_, p)| p == person).map(|(i, _)| i.clone());
-        let known = self.near.journal.identifiers(person).await?;
-        Ok(new.chain(known).find(|i| i.system == system::CHT_UUID).map(|i| i.value))
+        let known = self.identifiers(person).await?;
+        Ok(known.into_iter().find(|i| i.system == system::CHT_UUID).map(|i| i.value))
     }
 }
 

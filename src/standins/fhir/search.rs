@@ -65,7 +65,7 @@ fn criterion((name, value): &(String, String)) -> Result<Criterion, Failure> {
     let Some(kind) = kind(asked).filter(|_| known) else {
         return Err(Failure::new(400, "processing", &format!("Unknown search parameter \"{name}\"")));
     };
-    let values: Vec<String> = value.split(',').map(Into::into).collect();
+    let values = unescaped(value, ',').into_iter().map(Into::into).collect::<Vec<String>>();
     if matches!(kind, Kind::LastUpdated) && !values.iter().all(|v| bound(v).is_some()) {
         return Err(Failure::new(400, "processing", &format!("Invalid date/time format: \"{value}\"")));
     }
@@ -109,17 +109,42 @@ fn items(value: &Value) -> Vec<&Value> {
 }
 
 /// `system|value`, `|value` (no system), `system|` (any value), or a value of any system.
+/// Split where the separator stands by itself (<https://hl7.org/fhir/R4/search.html#escaping>).
+fn unescaped(text: &str, separator: char) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut is_escaped) = (0, false);
+    for (at, letter) in text.char_indices() {
+        if letter == separator && !is_escaped {
+            parts.push(&text[start..at]);
+            start = at + letter.len_utf8();
+        }
+        is_escaped = letter == '\\' && !is_escaped;
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn plain(text: &str) -> String {
+    let mut letters = text.chars();
+    std::iter::from_fn(|| match letters.next()? {
+        '\\' => letters.next(),
+        other => Some(other),
+    })
+    .collect()
+}
+
 fn has_token(element: &Value, wanted: &str) -> bool {
-    let (system, value) = match wanted.split_once('|') {
-        Some((system, value)) => (Some(system), value),
-        None => (None, wanted),
+    let (system, value) = match unescaped(wanted, '|').as_slice() {
+        [system, value] => (Some(plain(system)), plain(value)),
+        _ => (None, plain(wanted)),
     };
     items(element).into_iter().any(|item| match item {
-        Value::String(code) => code == value,
+        Value::String(code) => *code == value,
         _ if item["coding"].is_array() => has_token(&item["coding"], wanted),
         _ => {
             let said = item["value"].as_str().or(item["code"].as_str()).unwrap_or_default();
-            let right = system.is_none_or(|system| item["system"].as_str().unwrap_or_default() == system);
+            let right =
+                system.as_ref().is_none_or(|system| item["system"].as_str().unwrap_or_default() == *system);
             right && (value.is_empty() || said == value)
         }
     })

@@ -68,8 +68,8 @@ pub(super) fn merge(ours: &Value, theirs: &Value, keep: &[String]) -> Value {
             "identifier" if value.is_array() => {
                 united(value, &merged.get("identifier").cloned().unwrap_or_default())
             }
-            "extension" => with_theirs(value, merged.get("extension")),
-            "telecom" | "address" | "name" => beside_theirs(value, merged.get(key)),
+            "extension" if value.is_array() => with_theirs(value, merged.get("extension")),
+            "telecom" | "address" | "name" if value.is_array() => beside_theirs(value, merged.get(key)),
             _ => value.clone(),
         };
         // What we once said of the value does not hold of another.
@@ -165,6 +165,17 @@ fn united(ours: &Value, theirs: &Value) -> Value {
 pub(super) fn first_identifier(resource: &Value) -> Option<Identifier> {
     let first = identifiers(resource).first()?;
     Some(Identifier::new(first["system"].as_str()?, first["value"].as_str()?))
+}
+
+/// Whether a server's resource is the one that was asked for by this identifier. Some call a system by
+/// another name than the one they are asked by, as OpenMRS does, and some leave it out.
+pub(super) fn goes_by(resource: &Value, identifier: &Identifier) -> bool {
+    identifiers(resource).iter().any(|i| {
+        let is_system = i["system"].as_str().is_none_or(|system| system == identifier.system)
+            || i["type"]["text"].as_str() == Some(&identifier.system)
+            || identifier.system.is_empty();
+        is_system && i["value"].as_str().is_some_and(|value| value.eq_ignore_ascii_case(&identifier.value))
+    })
 }
 
 /// A conditional update does it: nothing has to be known of what is there.
@@ -316,6 +327,21 @@ mod tests {
             target: Target::Identifier(Identifier::new("s", "1")),
             write,
             resource: json!({"resourceType": "Patient", "gender": "female", "identifier": [{"system": "s", "value": "1"}]}),
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_what_was_asked_for() {
+        let asked = Identifier::new("urn:mrn", "A7");
+        for (identifier, expected) in [
+            (json!([{"system": "urn:mrn", "value": "a7"}]), true),
+            (json!([{"value": "A7"}]), true),
+            (json!([{"system": "urn:x", "type": {"text": "urn:mrn"}, "value": "A7"}]), true),
+            (json!([{"system": "urn:other", "value": "A7"}]), false),
+            (json!([{"system": "urn:mrn", "value": "A8"}]), false),
+            (json!(null), false),
+        ] {
+            assert_eq!(goes_by(&json!({"identifier": identifier}), &asked), expected, "{identifier}");
         }
     }
 

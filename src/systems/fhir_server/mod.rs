@@ -151,6 +151,12 @@ impl FhirApi {
     /// The resource with this identifier, if there is exactly one.
     async fn by_identifier(&self, kind: &str, identifier: &Identifier) -> Result<Option<Value>, Failure> {
         let mut found = self.search(kind, &[("identifier", &identifier.token())]).await?;
+        if found.iter().any(|resource| !entries::goes_by(resource, identifier)) {
+            return Err(Failure::transient(format!(
+                "{} answered a search by an identifier of {} with a {kind} that does not have it",
+                self.name, identifier.system
+            )));
+        }
         match found.len() {
             0 | 1 => Ok(found.pop()),
             n => Err(Failure::permanent(format!(
@@ -381,8 +387,10 @@ impl FhirServer for FhirApi {
         let answer = self.send(self.request(Method::GET, reference), None).await?;
         match answer.status.as_u16() {
             200 => {
-                let kind = reference.split('/').next();
-                let found = self.body(&answer)?.filter(|found| found["resourceType"].as_str() == kind);
+                let (kind, id) = reference.split_once('/').unzip();
+                let is_it =
+                    |found: &Value| found["resourceType"].as_str() == kind && found["id"].as_str() == id;
+                let found = self.body(&answer)?.filter(is_it);
                 found.map(Some).ok_or_else(|| self.not_what_was_asked(kind))
             }
             404 | 410 => Ok(None),
