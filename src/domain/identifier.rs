@@ -26,15 +26,20 @@ pub mod system {
     pub fn at_server(destination: &str) -> String {
         format!("urn:cht-fhir-mediator:at:{destination}:Patient")
     }
-    /// Whether only the mediator itself may say so: a caller who names `client`'s own things may.
-    pub fn is_reserved(system: &str, client: &str) -> bool {
-        let Some(rest) = system.strip_prefix("urn:cht-fhir-mediator:") else { return false };
-        rest != "request" && rest.strip_prefix("request:") != Some(client)
+    /// A client's own ids, and its identifiers without a system.
+    pub fn own(client: &str) -> String {
+        format!("{REQUEST}:{client}")
     }
-    /// Whether no server can say so either.
+    /// Whether only the mediator itself may say so, and no server either.
     pub fn is_ours_alone(system: &str) -> bool {
-        let rest = system.strip_prefix("urn:cht-fhir-mediator:");
-        rest.is_some_and(|rest| rest != "request" && !rest.starts_with("request:"))
+        system.starts_with("urn:cht-fhir-mediator:") && system != REQUEST && !is_a_clients(system)
+    }
+    /// Whether this client may not say so.
+    pub fn is_reserved(system: &str, client: &str) -> bool {
+        is_ours_alone(system) || (is_a_clients(system) && system != own(client))
+    }
+    fn is_a_clients(system: &str) -> bool {
+        system.strip_prefix(REQUEST).is_some_and(|rest| rest.starts_with(':'))
     }
     /// What deployed CHT configurations of the TypeScript mediator write for a CHT uuid
     /// (peer routes: `identifier:[{system:"cht",...}]`).
@@ -51,6 +56,12 @@ pub struct Identifier {
 impl Identifier {
     pub fn new(system: impl Into<String>, value: impl Into<String>) -> Self {
         Self { system: system.into(), value: value.into() }
+    }
+
+    /// A FHIR element's, if it has a value; without a system that is empty.
+    pub fn of(element: &serde_json::Value) -> Option<Self> {
+        let value = element["value"].as_str().filter(|value| !value.is_empty())?;
+        Some(Self::new(element["system"].as_str().unwrap_or_default(), value))
     }
 
     /// `system|value`, as a FHIR search token: no two identifiers have the same.

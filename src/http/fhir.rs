@@ -12,7 +12,7 @@ use crate::flow::corridor::Message;
 use crate::flow::identify::directory_key;
 use crate::flow::ports::{Accepted, JournalError};
 use crate::translate::{
-    MOST, Profiles, Refusal, TYPES, capabilities, check_fhir, check_names, check_taken, check_valid,
+    Profiles, Refusal, TYPES, add_problems, capabilities, check_fhir, check_names, check_taken, check_valid,
     is_url_of, plain,
 };
 use axum::extract::{Request, State};
@@ -236,7 +236,7 @@ async fn take(door: &Door, read: Read, route: Route, kind: Option<&str>, created
             false => check_fhir(kind, &read.body, profiles),
         };
         if !route.is_cht() {
-            add_names(&mut found, check_names(&read.body, &read.caller.id));
+            add_problems(&mut found, check_names(&read.body, &read.caller.id));
         }
         located(found, &read.bytes)
     });
@@ -247,15 +247,6 @@ async fn take(door: &Door, read: Read, route: Route, kind: Option<&str>, created
     let bytes = read.body.to_string().into_bytes();
     let message = door.message(&caller, route, Read { bytes, ..read });
     door.take(message, created, &caller).await
-}
-
-/// One problem an element, and as many as a person reads.
-fn add_names(found: &mut Vec<Refusal>, names: Vec<Refusal>) {
-    for name in names {
-        if found.len() < MOST && !found.iter().any(|known| known.path == name.path) {
-            found.push(name);
-        }
-    }
 }
 
 /// What this route refuses although it takes what is not valid: the rest is told in the log, by number.
@@ -339,7 +330,7 @@ fn entry_message(door: &Door, read: &Read, index: usize, entry: &Value) -> Resul
         return Err(vec![Refusal { path, code: "value", message }]);
     }
     let mut problems = check_fhir(Some(&kind), &resource, &door.0.profiles);
-    add_names(&mut problems, check_names(&resource, &read.caller.id));
+    add_problems(&mut problems, check_names(&resource, &read.caller.id));
     if !problems.is_empty() {
         return Err(problems.into_iter().map(at).collect());
     }

@@ -23,7 +23,7 @@ pub(crate) use inbound::focus_of;
 pub use names::check_names;
 pub use set::Set;
 pub use shape::{
-    MOST, Profiles, TYPES, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles,
+    Profiles, TYPES, add_problems, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles,
 };
 
 use crate::config;

@@ -37,10 +37,7 @@ impl Names<'_> {
         for (i, entry) in bundle["entry"].as_array().into_iter().flatten().enumerate() {
             let resource = &entry["resource"];
             let Some(kind) = resource["resourceType"].as_str() else { continue };
-            let first = identifiers(resource).iter().find_map(|identifier| {
-                let value = identifier["value"].as_str()?;
-                Some(Identifier::new(identifier["system"].as_str().unwrap_or_default(), value))
-            });
+            let first = identifiers(resource).iter().find_map(Identifier::of);
             let Some(first) = first else { continue };
             if let Some(before) = seen.insert((kind, first), i) {
                 let message = format!(

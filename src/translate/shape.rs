@@ -4,7 +4,7 @@ use super::conformance::in_force;
 use serde_json::Value;
 
 /// Most problems that are told at once.
-pub const MOST: usize = 50;
+const MOST: usize = 50;
 
 /// Types that are taken, besides Bundle.
 pub const TYPES: &[&str] = &[
@@ -33,13 +33,17 @@ pub(super) fn is_taken(kind: &str) -> bool {
 /// Every problem of a FHIR body that is to be taken as `kind`, each with the element it is about.
 pub fn check_fhir(kind: Option<&str>, body: &Value, profiles: &Profiles) -> Vec<Refusal> {
     let mut found = check_taken(kind, body);
-    for problem in check_valid(body, profiles) {
-        if !found.iter().any(|known| known.path == problem.path) {
+    add_problems(&mut found, check_valid(body, profiles));
+    found
+}
+
+/// One problem an element, and as many as a person reads.
+pub fn add_problems(found: &mut Vec<Refusal>, more: Vec<Refusal>) {
+    for problem in more {
+        if found.len() < MOST && !found.iter().any(|known| known.path == problem.path) {
             found.push(problem);
         }
     }
-    found.truncate(MOST);
-    found
 }
 
 /// What cannot be taken, whether it is valid or not.

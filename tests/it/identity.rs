@@ -6,6 +6,15 @@ fn patient(system: &str, value: &str) -> Value {
     json!({"resourceType": "Patient", "identifier": [{"system": system, "value": value}], "gender": "female"})
 }
 
+/// Somebody else whom CHT knows.
+const OTHER: &str = "0b9de9b5-9a4b-4c6c-8bb9-5bd0cb2d1a11";
+
+fn know_other(world: &World) {
+    world
+        .cht
+        .add_person(json!({"_id": OTHER, "type": "person", "name": "Test Other", "patient_id": "99321"}));
+}
+
 fn weight(subject: Value) -> Value {
     json!({"resourceType": "Observation", "identifier": [{"system": "urn:emr:obs", "value": "o"}], "status": "final",
         "code": {"text": "Weight"}, "subject": subject, "valueQuantity": {"value": 60}})
@@ -295,13 +304,10 @@ async fn a_request_may_refer_to_what_came_with_it() {
 async fn a_request_that_calls_two_people_one_links_nobody() {
     let world = World::new().await;
     world.know_patient();
-    let other = "0b9de9b5-9a4b-4c6c-8bb9-5bd0cb2d1a11";
-    world
-        .cht
-        .add_person(json!({"_id": other, "type": "person", "name": "Test Other", "patient_id": "99321"}));
+    know_other(&world);
     let uuid = |value: &str| json!({"system": "urn:cht:uuid", "value": value});
     let code = json!({"system": "urn:cht:shortcode", "value": "99321"});
-    for both in [json!([uuid(PATIENT), uuid(other)]), json!([uuid(PATIENT), code])] {
+    for both in [json!([uuid(PATIENT), uuid(OTHER)]), json!([uuid(PATIENT), code])] {
         let mut request = ltfu("SR-1");
         request["contained"] = json!([{"resourceType": "Patient", "id": "p", "identifier": both}]);
         request["subject"] = json!({"reference": "#p"});
@@ -311,7 +317,7 @@ async fn a_request_that_calls_two_people_one_links_nobody() {
     }
     assert!(world.cht.reports().is_empty());
     // Each of them is still somebody.
-    for (i, one) in [PATIENT, other].into_iter().enumerate() {
+    for (i, one) in [PATIENT, OTHER].into_iter().enumerate() {
         let mut request = ltfu(&format!("SR-{i}"));
         request["subject"] = json!({"identifier": uuid(one)});
         let (status, answer) = world.post("/fhir/ServiceRequest", &request).await;
@@ -327,7 +333,7 @@ async fn two_patients_of_one_bundle_with_two_uuids_are_two() {
             {"system": "urn:household", "value": "7"}]}, "request": {"method": "POST", "url": "Patient"}})
     };
     let bundle = json!({"resourceType": "Bundle", "type": "transaction",
-        "entry": [patient(PATIENT), patient("0b9de9b5-9a4b-4c6c-8bb9-5bd0cb2d1a11")]});
+        "entry": [patient(PATIENT), patient(OTHER)]});
     let (status, answer) = world.post("/fhir", &bundle).await;
     assert_eq!((status, &answer["issue"][0]["code"]), (422, &json!("conflict")), "{answer}");
     assert_eq!(answer["issue"][0]["expression"][0], "Bundle.entry[1].resource.identifier");
@@ -374,14 +380,11 @@ async fn nobody_else_speaks_in_the_mediators_names() {
 async fn a_task_and_its_request_are_about_one_patient() {
     let world = World::new().await;
     world.know_patient();
-    let other = "0b9de9b5-9a4b-4c6c-8bb9-5bd0cb2d1a11";
-    world
-        .cht
-        .add_person(json!({"_id": other, "type": "person", "name": "Test Other", "patient_id": "99321"}));
+    know_other(&world);
     let name = "urn:uuid:6f1bdb6c-6fb6-4b8e-8f2c-0a8f2a5a2f07";
     let task = json!({"resourceType": "Task", "status": "requested", "intent": "order",
         "identifier": [{"system": "urn:emr:tasks", "value": "T-1"}], "focus": {"reference": name},
-        "for": {"identifier": {"system": "urn:cht:uuid", "value": other}}});
+        "for": {"identifier": {"system": "urn:cht:uuid", "value": OTHER}}});
     let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
         {"fullUrl": name, "resource": ltfu("SR-1"), "request": {"method": "POST", "url": "ServiceRequest"}},
         {"resource": task, "request": {"method": "POST", "url": "Task"}}]});

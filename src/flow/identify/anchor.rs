@@ -1,6 +1,6 @@
 //! References to what stands on the caller's side. `Patient/17` there is not `Patient/17` on our server:
 //! it becomes whom we know by it, or a name that says whose 17 it is.
-use super::reshape::{make_references_logical, own_system};
+use super::reshape::make_references_logical;
 use super::{Draughtsman, Stop, refused};
 use crate::domain::identifier::{Identifier, system};
 use serde_json::Value;
@@ -30,7 +30,7 @@ impl Draughtsman<'_> {
     /// The person whom this client calls so: by its own id, or by the one that we answered with.
     async fn meant_by(&self, kind: &str, reference: &str) -> Result<Option<String>, Stop> {
         let client = &self.transaction.client;
-        let own = self.owner(&Identifier::new(own_system(client), reference)).await?;
+        let own = self.owner(&Identifier::new(system::own(client), reference)).await?;
         let told = self.owner(&Identifier::new(system::told(client), reference)).await?;
         match (own, told) {
             (Some(own), Some(told)) if own != told => Err(Stop::Refused(refused(

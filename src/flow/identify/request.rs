@@ -1,6 +1,6 @@
 //! An EMR's request to a CHW.
 use super::requester::directory_key;
-use super::reshape::{make_references_logical, own_system, subject_element};
+use super::reshape::{make_references_logical, subject_element};
 use super::{Draughtsman, Stop, note, refused};
 use crate::domain::fhir::{Entry, Target, Write, full_url};
 use crate::domain::follow_up::{FollowUpRequest, Kind, State};
@@ -125,7 +125,7 @@ impl Draughtsman<'_> {
         open.extend(self.facts.follow_ups.iter().filter(|f| f.person == person).cloned());
         open.retain(|f| f.kind == Kind::FollowUp && f.state.is_open() && f.client == self.transaction.client);
         let nameless = resource["id"].is_null()
-            && identifier.system == own_system(&self.transaction.client)
+            && identifier.system == system::own(&self.transaction.client)
             && uuid::Uuid::parse_str(&identifier.value).is_ok();
         for f in open.into_iter().rev() {
             if focus.as_ref() == Some(&f.identifier) {
@@ -217,7 +217,7 @@ impl Draughtsman<'_> {
     /// Identifiers without a system are the client's own.
     pub(super) fn own(&self, identifier: Identifier) -> Identifier {
         if identifier.system == system::REQUEST {
-            return Identifier::new(own_system(&self.transaction.client), identifier.value);
+            return Identifier::new(system::own(&self.transaction.client), identifier.value);
         }
         identifier
     }

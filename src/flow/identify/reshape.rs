@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// are two people.
 pub(super) fn scoped(meaning: Meaning, client: &str) -> Meaning {
     let Ok(mut value) = serde_json::to_value(&meaning) else { return meaning };
-    let own = own_system(client);
+    let own = system::own(client);
     if !replace_system(&mut value, &own) {
         return meaning;
     }
@@ -34,11 +34,6 @@ pub(super) fn replace_system(value: &mut Value, own: &str) -> bool {
         }
         _ => false,
     }
-}
-
-/// The system of a client's own ids, and of its identifiers without a system.
-pub(super) fn own_system(client: &str) -> String {
-    format!("{}:{client}", system::REQUEST)
 }
 
 /// References to what stands on the caller's side mean nothing, or somebody else, on another server:
@@ -87,7 +82,7 @@ fn logical(reference: &str, client: &str) -> Value {
         .map(|(_, token)| token.into_owned());
     match token.as_deref().and_then(|token| token.split_once('|')) {
         Some((system, value)) if !system.is_empty() => json!({"system": system, "value": value}),
-        _ => json!({"system": own_system(client), "value": reference}),
+        _ => json!({"system": system::own(client), "value": reference}),
     }
 }
 
@@ -97,10 +92,5 @@ pub(super) fn subject_element(resource: &Value) -> &'static str {
 
 pub(super) fn identifiers_of(resource: &Value) -> Vec<Identifier> {
     let all = resource["identifier"].as_array().into_iter().flatten();
-    all.filter_map(|i| {
-        let value = i["value"].as_str().filter(|v| !v.is_empty())?;
-        Some(Identifier::new(i["system"].as_str().unwrap_or_default(), value))
-    })
-    .filter(|i| !system::is_ours_alone(&i.system))
-    .collect()
+    all.filter_map(Identifier::of).filter(|i| !system::is_ours_alone(&i.system)).collect()
 }

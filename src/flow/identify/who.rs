@@ -118,13 +118,6 @@ impl Draughtsman<'_> {
             subject.identifiers.extend(found);
         }
         subject.identifiers.dedup();
-        let mut owners = Vec::new();
-        for identifier in identity::telling(&subject.identifiers) {
-            owners.push((identifier.clone(), self.owner(identifier).await?));
-        }
-        if let Whose::TwoPeople(system) = identity::whose(owners) {
-            return Err(Stop::Refused(two_people(&subject.path, &system)));
-        }
         let person = match self.link(&subject).await {
             Err(Stop::Refused(refusal)) if refusal.code == "required" => {
                 return Err(unknown_patient(&subject));
