@@ -2,7 +2,8 @@
 //! and 256 connections, beside a floor in the same run: hyper, JSON read, and the same durable write.
 //!
 //! The mediator and the floor run as processes of their own, so that CPU and memory are theirs alone. The
-//! neighbours are stubs that answer at once.
+//! neighbours are stubs that answer at once. `-- patient 32` measures only what has this in its name, with so
+//! many connections.
 mod floor;
 mod load;
 mod neighbours;
@@ -18,9 +19,15 @@ const SECONDS: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() {
-    if std::env::args().nth(1).as_deref() == Some("floor") {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "floor") {
         return floor::serve().await;
     }
+    let wanted = arguments.first().map(String::as_str).unwrap_or_default();
+    let connections = match arguments.get(1).and_then(|number| number.parse().ok()) {
+        Some(number) => vec![number],
+        None => CONNECTIONS.to_vec(),
+    };
     let _ = rustls::crypto::ring::default_provider().install_default();
     let neighbours = neighbours::start().await;
     println!("{}", machine());
@@ -29,7 +36,7 @@ async fn main() {
         "", "conns", "req/s", "p50 ms", "p99 ms", "CPU us", "RSS MB", "ratio"
     );
     let mut floors = Vec::new();
-    for connections in CONNECTIONS {
+    for &connections in &connections {
         let floor = Process::floor().await;
         let measured = floor.measure(&person(), connections, SECONDS).await;
         show("floor: JSON + durable write", connections, &measured, None);
@@ -41,16 +48,21 @@ async fn main() {
         ("whole person (/cht/push)", person()),
         ("whole referral (/cht/push)", referral()),
         ("/service-request", service_request()),
-    ] {
-        for (connections, floor) in CONNECTIONS.into_iter().zip(&floors) {
+    ]
+    .into_iter()
+    .filter(|(name, _)| name.contains(wanted))
+    {
+        for (&connections, floor) in connections.iter().zip(&floors) {
             let mediator = Process::mediator(&neighbours).await;
             load.prepare(&mediator, &neighbours).await;
             let measured = mediator.measure(&load, connections, SECONDS).await;
             show(name, connections, &measured, Some(*floor));
         }
     }
-    refusing(&neighbours).await;
-    recovery(&neighbours).await;
+    if wanted.is_empty() {
+        refusing(&neighbours).await;
+        recovery(&neighbours).await;
+    }
 }
 
 /// The FHIR server answers 500: how much is still accepted.

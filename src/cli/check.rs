@@ -10,8 +10,7 @@ use std::process::ExitCode;
 
 #[derive(Args)]
 pub(super) struct Options {
-    /// Print each field of each mapping (or of the one named), and whether it survives the way there
-    /// and back.
+    /// Name each element that survives, too, of every mapping or of the one named.
     #[arg(long, num_args = 0..=1, default_missing_value = "")]
     fields: Option<String>,
     /// Only mistakes and warnings.
@@ -69,44 +68,55 @@ pub(super) fn run(file: Option<&Path>, options: &Options) -> ExitCode {
 fn summary(mappings: &Mappings, report: &Report, options: &Options) -> Vec<String> {
     let set = mappings.set();
     let mut lines = Vec::new();
-    for (name, fields) in &report.fields {
+    // Yours last, next to what is told of them.
+    let mut all: Vec<_> = report.fields.iter().collect();
+    all.sort_by_key(|(name, _)| set.own.contains(*name));
+    for (name, fields) in all {
         let origin = if set.own.contains(name) { "yours" } else { "built in" };
         let title = set.get(name).map(|mapping| mapping.title.as_str()).unwrap_or_default();
         lines.push(format!("\n{name} ({origin}, {}): {title}", set.version(name)));
+        let is_record = set.get(name).is_some_and(|mapping| mapping.record.is_some());
         let full = options.fields.as_ref().is_some_and(|wanted| wanted.is_empty() || wanted == name);
         if let Some(why) = set.get(name).and_then(|mapping| mapping.one_way.as_ref()) {
             lines.push(format!("  is not read backwards: {why}"));
         }
-        lines.extend(survival(fields, full));
+        lines.extend(survival(fields, is_record, full));
     }
     lines.push(format!("\nmappings: {}; cases: {}", report.fields.len(), report.cases));
     lines
 }
 
-fn survival(fields: &[Field], full: bool) -> Vec<String> {
+/// Both ways, each with what survives, and what does not by its reason.
+fn survival(fields: &[Field], is_record: bool, full: bool) -> Vec<String> {
+    let ways = match is_record {
+        true => ["FHIR -> CHT -> FHIR", "CHT -> FHIR -> CHT"],
+        false => ["CHT -> FHIR -> CHT", "FHIR -> CHT -> FHIR"],
+    };
     let mut lines = Vec::new();
-    for (of_source, way) in [(true, "there and back"), (false, "back and there")] {
+    for (of_source, way) in [true, false].into_iter().zip(ways) {
         let fields: Vec<&Field> = fields.iter().filter(|field| field.of_source == of_source).collect();
         let kept: Vec<&str> =
             fields.iter().filter(|f| f.survives == Survives::Yes).map(|f| f.path.as_str()).collect();
-        match full {
-            true => lines.extend(kept.iter().map(|path| format!("  {way}  {path}: survives"))),
-            false if kept.is_empty() => {}
-            // Elements of FHIR are many; `--fields` names them.
-            false if !of_source => {
-                lines.push(format!("  {way}, {} of {} elements survive", kept.len(), fields.len()))
-            }
-            false => lines.push(format!("  {way}, {} survive: {}", kept.len(), kept.join(", "))),
+        if !fields.is_empty() {
+            // Elements of what is made are many; `--fields` names them.
+            let named = if full || of_source && !kept.is_empty() { ": " } else { "" };
+            let names = if named.is_empty() { String::new() } else { kept.join(", ") };
+            lines.push(format!("  {way}: {} of {} survive{named}{names}", kept.len(), fields.len()));
         }
+        let mut lost: Vec<(String, Vec<&str>)> = Vec::new();
         for field in fields {
-            let path = &field.path;
-            match &field.survives {
-                Survives::Yes => {}
-                Survives::Partly(why) => lines.push(format!("  {way}  {path}: survives in {why}")),
-                Survives::No(why) => lines.push(format!("  {way}  {path}: does not survive: {why}")),
-                Survives::Unseen => lines.push(format!("  {way}  {path}: no case has it")),
+            let why = match &field.survives {
+                Survives::Yes => continue,
+                Survives::Partly(why) => format!("survives in {why}"),
+                Survives::No(why) => format!("does not survive: {why}"),
+                Survives::Unseen => "no case has it".into(),
+            };
+            match lost.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, paths)) => paths.push(&field.path),
+                None => lost.push((why, vec![&field.path])),
             }
         }
+        lines.extend(lost.into_iter().map(|(why, paths)| format!("    {}: {why}", paths.join(", "))));
     }
     lines
 }

@@ -14,20 +14,20 @@ pub struct Conformance {
     pub definitions: Definitions,
     /// What of the folder's is not checked, and where.
     pub warnings: Vec<String>,
-    /// By canonical URL; by file, if it has none.
-    resources: BTreeMap<String, Resource>,
+    /// Those that are read again, by canonical URL. Profiles are in the definitions, and large.
+    kept: BTreeMap<String, Value>,
+    count: usize,
+    own: usize,
 }
 
 struct Resource {
     file: String,
-    /// The folder brought it.
-    is_own: bool,
     value: Value,
 }
 
 static BUILT_IN: LazyLock<Arc<Conformance>> = LazyLock::new(|| {
     // A test sees to it that all of them can be added.
-    Arc::new(Conformance::of(shipped()).unwrap_or_else(|(conformance, _)| *conformance))
+    Arc::new(Conformance::of(BTreeMap::new()).unwrap_or_else(|(conformance, _)| *conformance))
 });
 
 /// What the door judges by. A reload takes its place.
@@ -86,7 +86,7 @@ impl Conformance {
                     if let Some(known) = own.get(&key) {
                         mistakes.push(fail(&file, format!("{} has the same url", known.file)));
                     }
-                    own.insert(key, Resource { file, is_own: true, value });
+                    own.insert(key, Resource { file, value });
                 }
             }
         }
@@ -96,46 +96,69 @@ impl Conformance {
         if own.is_empty() {
             return Ok(Self::built_in());
         }
-        let mut resources = shipped();
-        resources.extend(own);
-        Self::of(resources).map(Arc::new).map_err(|(_, mistakes)| mistakes)
+        Self::of(own).map(Arc::new).map_err(|(_, mistakes)| mistakes)
     }
 
-    fn of(resources: BTreeMap<String, Resource>) -> Result<Self, (Box<Self>, Vec<Mistake>)> {
-        let mut definitions = Definitions::r4();
-        let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
-        // In the order that they need each other; ValueSets may name ValueSets.
-        let rank = |resource: &Resource| match resource.value["resourceType"].as_str() {
-            Some("CodeSystem") => 0,
-            Some("ValueSet") if names_value_sets(&resource.value) => 2,
-            Some("ValueSet") => 1,
-            _ => 3,
-        };
-        let mut all: Vec<&Resource> = resources.values().collect();
-        all.sort_by_key(|resource| rank(resource));
-        for resource in all {
-            let known = definitions.unchecked().len();
-            if let Err(why) = definitions.add(&resource.value) {
-                mistakes.push(Mistake::new(&resource.file, "", At::default(), "", why));
+    /// The shipped ones, with these over them.
+    fn of(own: BTreeMap<String, Resource>) -> Result<Self, (Box<Self>, Vec<Mistake>)> {
+        let definitions = Definitions::r4();
+        let mut made =
+            Self { definitions, warnings: Vec::new(), kept: BTreeMap::new(), count: 0, own: own.len() };
+        let mut mistakes = Vec::new();
+        // In the order that they need each other. Those that are shipped are read one at a time, and let go.
+        for rank in 0..=LAST {
+            for resource in shipped(rank).filter(|resource| !own.contains_key(resource.key())) {
+                made.add(&resource, false, &mut mistakes);
             }
-            let new = definitions.unchecked().iter().skip(known);
-            if resource.is_own {
-                warnings.extend(new.map(|what| format!("{}: {what}: this is not checked", resource.file)));
+            for resource in own.values().filter(|resource| rank_of(&resource.value) == rank) {
+                made.add(resource, true, &mut mistakes);
             }
         }
-        let own = Self { definitions, warnings, resources };
-        if mistakes.is_empty() { Ok(own) } else { Err((Box::new(own), mistakes)) }
+        if mistakes.is_empty() { Ok(made) } else { Err((Box::new(made), mistakes)) }
+    }
+
+    fn add(&mut self, resource: &Resource, is_own: bool, mistakes: &mut Vec<Mistake>) {
+        self.count += 1;
+        let known = self.definitions.unchecked().len();
+        if let Err(why) = self.definitions.add(&resource.value) {
+            mistakes.push(Mistake::new(&resource.file, "", At::default(), "", why));
+        }
+        let new = self.definitions.unchecked().iter().skip(known);
+        if is_own {
+            self.warnings.extend(new.map(|what| format!("{}: {what}: this is not checked", resource.file)));
+        }
+        if let Some("ConceptMap" | "CapabilityStatement") = resource.value["resourceType"].as_str() {
+            self.kept.insert(resource.key().to_string(), resource.value.clone());
+        }
     }
 
     /// The ConceptMap with this URL.
     pub fn concept_map(&self, url: &str) -> Option<&Value> {
-        let found = &self.resources.get(url)?.value;
-        (found["resourceType"] == "ConceptMap").then_some(found)
+        self.kept.get(url).filter(|found| found["resourceType"] == "ConceptMap")
     }
 
     /// How many there are, and how many of them the folder brought.
     pub fn count(&self) -> (usize, usize) {
-        (self.resources.len(), self.resources.values().filter(|resource| resource.is_own).count())
+        (self.count, self.own)
+    }
+}
+
+impl Resource {
+    /// Its canonical URL; its file, if it has none.
+    fn key(&self) -> &str {
+        self.value["url"].as_str().unwrap_or(&self.file)
+    }
+}
+
+const LAST: u8 = 3;
+
+/// ValueSets may name ValueSets.
+fn rank_of(resource: &Value) -> u8 {
+    match resource["resourceType"].as_str() {
+        Some("CodeSystem") => 0,
+        Some("ValueSet") if names_value_sets(resource) => 2,
+        Some("ValueSet") => 1,
+        _ => LAST,
     }
 }
 
@@ -143,25 +166,25 @@ fn names_value_sets(set: &Value) -> bool {
     set["compose"]["include"].as_array().into_iter().flatten().any(|include| include["valueSet"].is_array())
 }
 
-fn shipped() -> BTreeMap<String, Resource> {
-    let files = SHIPPED.files().filter(|file| file.path().extension().is_some_and(|e| e == "json"));
+/// Those of a rank. SUSHI begins a file's name with the type.
+fn shipped(rank: u8) -> impl Iterator<Item = Resource> {
+    let files = SHIPPED.files().filter(move |file| {
+        let name = file.path().to_string_lossy();
+        let is_early = name.starts_with("CodeSystem-") || name.starts_with("ValueSet-");
+        name.ends_with(".json") && is_early == (rank < LAST)
+    });
     let resources = files.filter_map(|file| {
         let value: Value = serde_json::from_slice(file.contents()).ok()?;
-        let shown = format!("fhir-profiles/{}", file.path().display());
-        let key = value["url"].as_str().unwrap_or(&shown).to_string();
-        Some((key, Resource { file: shown, is_own: false, value }))
+        Some(Resource { file: format!("fhir-profiles/{}", file.path().display()), value })
     });
-    resources.collect()
+    resources.filter(move |resource| rank_of(&resource.value) == rank)
 }
 
 /// What we say of ourselves at `/fhir/metadata`.
 pub fn capabilities() -> &'static Value {
     static CAPABILITIES: LazyLock<Value> = LazyLock::new(|| {
-        let all = BUILT_IN.resources.values().map(|resource| &resource.value);
-        all.into_iter()
-            .find(|value| value["resourceType"] == "CapabilityStatement")
-            .cloned()
-            .unwrap_or_default()
+        let is_it = |value: &&Value| value["resourceType"] == "CapabilityStatement";
+        BUILT_IN.kept.values().find(is_it).cloned().unwrap_or_default()
     });
     &CAPABILITIES
 }

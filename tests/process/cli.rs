@@ -248,7 +248,7 @@ fn profiles_of_ones_own_are_used_and_what_is_wrong_with_them_is_said() {
         assert!(error.contains(element), "{element}: {error}");
     }
     let (code, _, error) = folders.run(&["check", "--quiet"]);
-    assert_eq!(code, 0, "{error}");
+    assert!(code == 1 && error.contains("own.yaml:9:5: status: Observation.status"), "{error}");
     assert!(
         error.contains("own.json: slices of Observation.performer by profile of $this: this is not checked"),
         "{error}"
@@ -260,6 +260,31 @@ fn profiles_of_ones_own_are_used_and_what_is_wrong_with_them_is_said() {
     folders.write("profiles/broken.json", &json!({"resourceType": "StructureDefinition", "url": "https://example.org/q", "type": "Obsevation", "snapshot": {"element": [{"path": "Obsevation"}]}}).to_string());
     let (code, _, error) = folders.run(&["check", "--quiet"]);
     assert!(code == 1 && error.contains("broken.json: https://example.org/q: the type Obsevation is not known here; did you mean Observation?"), "{error}");
+}
+
+#[test]
+fn a_constant_that_fhir_forbids_is_found_though_no_case_has_it() {
+    let folders = Folders::new();
+    let resource = |status: &str, table: &str| {
+        let text = PLAIN.replace("status: final", &format!("status: {status}"));
+        format!(
+            "mapping: own\nwhen: {{doc.form: own}}\ntables:\n  states: {{codes: {{a: final, b: {table}}}}}{text}"
+        )
+    };
+    for (status, table, wrong) in [
+        ("finished", "amended", Some("expected one of amended, cancelled")),
+        ("{path: doc.state, default: done}", "amended", Some("expected one of amended")),
+        ("{path: doc.state, table: states}", "amend", Some("did you mean amended?")),
+        ("{path: doc.state, table: states, default: final}", "amended", None),
+        ("{if: {doc.state: a}, then: final, else: don}", "amended", Some("expected one of amended")),
+    ] {
+        folders.write("mappings/own.yaml", &resource(status, table));
+        let (code, _, error) = folders.run(&["check", "--quiet"]);
+        assert_eq!(code, i32::from(wrong.is_some()), "{status}, {table}: {error}");
+        if let Some(wrong) = wrong {
+            assert!(error.contains("own.yaml:10:") && error.contains(wrong), "{status}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -912,7 +912,7 @@ impl<'a> Compiler<'a> {
             names.retain(|(other, _)| *other != name);
             names.extend(place.map(|place| (name, place)));
         }
-        let reach = super::script::Reach::of(code);
+        let reach = super::reach::Reach::of(code);
         Some(Script { origin: self.origin(node.at), code: code.into(), reach, names })
     }
 

@@ -3,13 +3,17 @@
 (function () {
   const D = Date;
   const own = D.prototype;
+  const { apply } = Reflect;
+  // The script may find it taken away.
+  const { includes } = String.prototype;
+  const has = (given, part) => apply(includes, given, [part]);
   const no = (what) => { throw new Error(what); };
   const clock = () => no('there is no clock here: use message.received');
   let zone;
   const zoned = (given) => {
-    if (typeof given !== 'string' || !given.includes(':')) return given;
+    if (typeof given !== 'string' || !has(given, ':')) return given;
     zone ??= new RegExp('(z|utc|gmt|[+-]\\d\\d:?\\d\\d)\\s*(\\(.*\\))?$', 'i');
-    return zone.test(given) ? given : given + (given.includes('T') ? 'Z' : ' UTC');
+    return zone.test(given) ? given : given + (has(given, 'T') ? 'Z' : ' UTC');
   };
   function Fixed(...given) {
     if (given.length === 0 || !new.target) clock();

@@ -672,9 +672,10 @@ impl<'v> Run<'v> {
             })
         };
         let mut slot = self.sandbox.borrow_mut();
-        let sandbox = match slot.take().filter(|sandbox| sandbox.reaches(script.reach)) {
-            Some(sandbox) => sandbox,
-            None => Sandbox::new(script.reach).map_err(fail)?,
+        let sandbox = match slot.take() {
+            Some(sandbox) if sandbox.reach().covers(&script.reach) => sandbox,
+            Some(sandbox) => Sandbox::new(&sandbox.reach().with(&script.reach)).map_err(fail)?,
+            None => Sandbox::new(&script.reach).map_err(fail)?,
         };
         let sandbox = slot.insert(sandbox);
         let arguments: Vec<&Value> = script

@@ -1,6 +1,8 @@
 //! `expr`: JavaScript in a sandbox. A fresh context for each document, so that nothing of one patient
 //! is there for the next; no input or output, no clock, no randomness; time, memory and stack capped.
+use super::guards;
 use super::mistake::At;
+use super::reach::{Level, Reach};
 use super::tree::Script;
 use rquickjs::context::EvalOptions;
 use rquickjs::context::intrinsic::{Date, Eval, Json, MapSet, RegExp, RegExpCompiler};
@@ -20,92 +22,7 @@ const STACK: usize = 256 * 1024;
 /// Characters and items that the engine may walk by itself, each some nanoseconds.
 const STEPS: f64 = 2e7;
 
-/// Closes what the engine's own interrupts leave open; see there.
-const PRELUDE: &str = include_str!("prelude.js");
 const DATES: &str = include_str!("dates.js");
-
-/// What a script can do, as its text shows. The less, the sooner its sandbox is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
-    /// Compares, computes and chooses, once: nothing in it repeats.
-    Plain,
-    /// Whatever JavaScript can do to texts and lists.
-    Full,
-    Dates,
-}
-
-/// What a plain script may call: each costs no more than its argument is long.
-const PLAIN_CALLS: &[&str] = &[
-    "Number",
-    "String",
-    "Boolean",
-    "parseInt",
-    "parseFloat",
-    "isNaN",
-    "round",
-    "floor",
-    "ceil",
-    "trunc",
-    "abs",
-    "min",
-    "max",
-    "toFixed",
-    "trim",
-    "toLowerCase",
-    "toUpperCase",
-];
-
-impl Reach {
-    pub fn of(code: &str) -> Self {
-        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-        if code.split(|c| !is_word(c)).any(|word| word == "Date") {
-            return Self::Dates;
-        }
-        match is_plain(code) {
-            Some(true) => Self::Plain,
-            _ => Self::Full,
-        }
-    }
-}
-
-/// No function, no loop, no assignment, no call but of the above. `None`: it ends within a text.
-fn is_plain(code: &str) -> Option<bool> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$';
-    let mut rest = code;
-    // What stood last: a word, or else one character.
-    let mut last = "";
-    while let Some(first) = rest.chars().next() {
-        let length = match first {
-            '\'' | '"' => rest[1..].find(first)? + 2,
-            _ if is_word(first) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
-            '=' | '!' | '<' | '>' => rest.find(|c| !"=!<>".contains(c)).unwrap_or(rest.len()),
-            _ => first.len_utf8(),
-        };
-        let (piece, after) = rest.split_at(length);
-        let allowed = match first {
-            '\'' | '"' => !piece.contains(['\\', '\n']),
-            _ if is_word(first) => piece != "new",
-            '=' | '!' | '<' | '>' => {
-                ["==", "===", "!=", "!==", "<", ">", "<=", ">=", "!", "!!"].contains(&piece)
-            }
-            '(' => {
-                last.is_empty()
-                    || PLAIN_CALLS.contains(&last)
-                    || "(?:+-*%<>=!&|,[".contains(last.chars().next_back()?)
-            }
-            '.' => last != ".",
-            other => other.is_ascii_whitespace() || "?:)[]+-*%&|,".contains(other),
-        };
-        if !allowed {
-            return Some(false);
-        }
-        if !first.is_whitespace() {
-            last = piece;
-        }
-        rest = after;
-    }
-    Some(true)
-}
 
 /// Why a script gave nothing. Never with a value: what a script throws may be a patient's.
 #[derive(Debug, PartialEq)]
@@ -124,7 +41,7 @@ pub struct Sandbox {
 
 /// What is left to the script that runs.
 #[derive(Default)]
-struct Limits {
+pub(super) struct Limits {
     deadline: Cell<Option<Instant>>,
     steps: Cell<f64>,
     /// It gave NaN or Infinity.
@@ -143,7 +60,7 @@ impl Limits {
     }
 
     /// Takes steps off; whether there were enough. What is no number is more than there ever is.
-    fn spend(&self, steps: f64) -> bool {
+    pub(super) fn spend(&self, steps: f64) -> bool {
         let left = self.steps.get() - steps.max(1.0);
         self.steps.set(if left >= 0.0 && !steps.is_nan() { left } else { -1.0 });
         !self.is_over()
@@ -155,51 +72,42 @@ fn engine(error: impl std::fmt::Display) -> Failure {
 }
 
 impl Sandbox {
-    pub fn new(reach: Reach) -> Result<Self, Failure> {
+    pub fn new(reach: &Reach) -> Result<Self, Failure> {
         let runtime = Runtime::new().map_err(engine)?;
         runtime.set_memory_limit(MEMORY);
         runtime.set_max_stack_size(STACK);
         let limits: Rc<Limits> = Rc::default();
         let seen = limits.clone();
         runtime.set_interrupt_handler(Some(Box::new(move || seen.is_over())));
-        let context = match reach {
-            Reach::Plain => Context::custom::<(Eval, Json)>(&runtime),
-            Reach::Full => Context::custom::<(Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime),
-            Reach::Dates => Context::custom::<(Date, Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime),
+        let context = match reach.level {
+            Level::Plain | Level::Lists => Context::custom::<(Eval, Json)>(&runtime),
+            Level::Patterns => Context::custom::<(Eval, RegExpCompiler, RegExp, Json)>(&runtime),
+            Level::Sets => Context::custom::<(Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime),
+            Level::Dates => Context::custom::<(Date, Eval, RegExpCompiler, RegExp, Json, MapSet)>(&runtime),
         }
         .map_err(engine)?;
         limits.begin();
-        let own = Self { context, reach, limits };
+        let own = Self { context, reach: reach.clone(), limits };
         own.prepare().map_err(engine)?;
         Ok(own)
     }
 
-    /// Whether a script of this reach may run here.
-    pub fn reaches(&self, reach: Reach) -> bool {
-        reach <= self.reach
+    pub fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     fn prepare(&self) -> rquickjs::Result<()> {
-        if self.reach == Reach::Plain {
+        if self.reach.level == Level::Plain {
             return Ok(());
         }
-        let spent = self.limits.clone();
         self.context.with(|ctx| {
-            let spend = Function::new(ctx.clone(), move |ctx: Ctx, steps: f64| match spent.spend(steps) {
-                true => Ok(()),
-                false => Err(Exception::throw_range(&ctx, "too much")),
-            })?;
-            // With a name of its own: positions of errors are the script's.
-            let eval = |code: &str| {
+            if self.reach.level == Level::Dates {
+                // With a name of its own: positions of errors are the script's.
                 let mut options = EvalOptions::default();
-                options.filename = Some("prelude".into());
-                ctx.eval_with_options::<Function, _>(code, options)
-            };
-            eval(PRELUDE)?.call::<_, ()>((spend,))?;
-            match self.reach {
-                Reach::Dates => eval(DATES)?.call(()),
-                _ => Ok(()),
+                options.filename = Some("dates".into());
+                ctx.eval_with_options::<Function, _>(DATES, options)?.call::<_, ()>(())?;
             }
+            guards::close(&ctx, &self.reach, &self.limits)
         })
     }
 
@@ -299,7 +207,7 @@ pub fn parse(code: &str) -> Result<(), (At, String)> {
     if let Some(unwanted) = unwanted(code) {
         return Err(unwanted);
     }
-    let sandbox = Sandbox::new(Reach::Full).map_err(|failure| (At::default(), failure.message))?;
+    let sandbox = Sandbox::new(&Reach::everything()).map_err(|failure| (At::default(), failure.message))?;
     sandbox.limits.begin();
     sandbox.context.with(|ctx| {
         let made: rquickjs::Result<Function> = ctx.eval(wrapped(code, &[]));
@@ -367,9 +275,9 @@ mod tests {
     fn run(code: &str, doc: &Value) -> Result<Option<Value>, Failure> {
         let place = Place { base: Base::Root(0), path: Path::parse("doc").expect("a path") };
         let origin = Origin { file: "x.yaml".into(), at: At::default() };
-        let reach = Reach::of(code);
-        let script = Script { origin, code: code.into(), reach, names: vec![("doc".into(), place)] };
-        Sandbox::new(reach).expect("a sandbox").run(&script, &[doc])
+        let script =
+            Script { origin, code: code.into(), reach: Reach::of(code), names: vec![("doc".into(), place)] };
+        Sandbox::new(&script.reach).expect("a sandbox").run(&script, &[doc])
     }
 
     #[test]
@@ -454,7 +362,8 @@ mod tests {
         ] {
             let started = Instant::now();
             assert!(run(code, &json!({})).is_err(), "{code}");
-            assert!(started.elapsed() < Duration::from_secs(3), "{code}: {:?}", started.elapsed());
+            // Seconds on a busy machine; unguarded, minutes and more.
+            assert!(started.elapsed() < Duration::from_secs(30), "{code}: {:?}", started.elapsed());
         }
         for code in ["2n ** 10000000n", "doc.a ** 0x10N + 1_000n", "\n 5n", "async () => 1"] {
             assert!(parse(code).is_err(), "{code}");
@@ -463,42 +372,14 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_script_is_known_by_its_text() {
-        for code in [
-            "doc.sex === 'female' ? 'female' : 'male'",
-            "Math.round((doc.fields.f - 32) / 1.8)",
-            "Number(doc.weeks) > 36 && !(doc.a || doc.b[0]?.c)",
-            "doc.a + ', ' + String(doc.b).trim()",
-        ] {
-            let expected = if code.contains('/') { Reach::Full } else { Reach::Plain };
-            assert_eq!(Reach::of(code), expected, "{code}");
+    fn what_a_script_does_not_name_it_cannot_reach() {
+        for code in ["'a,b'['spl' + 'it'](',')", "[1, 2]['ma' + 'p'](x => x)", "'ab'['sea' + 'rch']('b')"] {
+            assert!(run(code, &json!({})).is_err(), "{code}");
         }
-        for code in [
-            "(() => 1)()",
-            "doc.a.map(x)",
-            "doc.a = 1",
-            "doc.a += 1",
-            "[...doc.a]",
-            "new Map",
-            "`${doc}`",
-            "'a'(1)",
-            "doc.a?.(1)",
-            "doc.a[0](1)",
-            "(doc.a)(1)",
-            "'a\\'(",
-            "eval('1')",
-            "{a: 1}",
-            "/a/",
-            "Math.random()",
-            "'a",
-            "function f() {}",
-            "doc.a => 1",
-            "this.constructor.constructor('1')()",
-        ] {
-            assert_eq!(Reach::of(code), Reach::Full, "{code}");
-        }
-        assert_eq!(Reach::of("new Date(0)"), Reach::Dates);
-        assert_eq!(run("doc.a > 2 ? 'x' : Math.round(doc.a)", &json!({"a": 1.6})), Ok(Some(json!(2))));
+        assert_eq!(run("String([1, 2]) + `${[3, 4]}`", &json!({})), Ok(Some(json!("1,23,4"))));
+        let (first, then) = (Reach::of("doc.a.split(',')"), Reach::of("doc.a.match(/x/)"));
+        assert!(!first.covers(&then) && !then.covers(&first));
+        assert!(first.with(&then).covers(&first) && first.with(&then).covers(&then));
     }
 
     #[test]

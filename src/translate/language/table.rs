@@ -116,6 +116,11 @@ impl Table {
         }))
     }
 
+    /// Everything that it can give for the codes that it has.
+    pub fn given(&self, give: Option<Give>) -> impl Iterator<Item = Value> {
+        self.rows.iter().filter_map(move |(code, _)| self.out(code, give).ok().flatten())
+    }
+
     /// The source's code of what stands in the target.
     pub fn back(&self, value: &Value) -> Result<String, &'static str> {
         let coding = if value["coding"].is_array() { &value["coding"][0] } else { value };

@@ -2,7 +2,7 @@
 use super::codec::Codec;
 use super::mistake::At;
 use super::path::{OtherKind, Path, Step};
-use super::script::Reach;
+use super::reach::Reach;
 use super::spec::{Give, WriteSpec};
 use super::table::Table;
 use serde_json::Value;

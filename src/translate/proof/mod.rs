@@ -1,6 +1,7 @@
 //! Shows that a set of mappings does what it should: its cases, who serves what, which fields survive
 //! the way there and back, and which paths no example has.
 pub mod cases;
+mod constants;
 pub mod survival;
 mod unseen;
 
@@ -31,6 +32,7 @@ pub fn prove(mappings: &Mappings) -> Report {
     report.mistakes.extend(broken.iter().map(ToString::to_string));
     report.cases = cases.len();
     report.warnings.extend(set.conformance.warnings.iter().cloned());
+    report.mistakes.extend(constants::forbidden(&set).iter().map(ToString::to_string));
     for case in &cases {
         // The folder may change what a built-in mapping includes, and so what its cases become: that is
         // looked at. That what is translated now would fail then is a mistake wherever it is.
