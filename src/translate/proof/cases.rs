@@ -35,18 +35,9 @@ const KEYS: &[&str] = &["note", "direction", "route", "received", "input", "outp
 
 /// Every case of a set, and what is no case.
 pub fn load(set: &Set) -> (Vec<Case>, Vec<Mistake>) {
-    all(set.case_files())
-}
-
-/// Every case of the mappings that are built in.
-pub fn specimens() -> Vec<Case> {
-    all(Set::specimens()).0
-}
-
-fn all(files: Vec<(String, String, String)>) -> (Vec<Case>, Vec<Mistake>) {
     let (mut cases, mut mistakes) = (Vec::new(), Vec::new());
-    for (mapping, file, text) in files {
-        match read(&mapping, &file, &text) {
+    for read in each(set) {
+        match read {
             Ok(case) => cases.push(case),
             Err(mistake) => mistakes.push(*mistake),
         }
@@ -54,10 +45,20 @@ fn all(files: Vec<(String, String, String)>) -> (Vec<Case>, Vec<Mistake>) {
     (cases, mistakes)
 }
 
+/// One after the other: all of them together are many.
+pub fn each(set: &Set) -> impl Iterator<Item = Result<Case, Box<Mistake>>> {
+    set.case_files().into_iter().map(|(mapping, file, text)| read(&mapping, &file, &text))
+}
+
+/// Every case of the mappings that are built in.
+pub fn specimens() -> impl Iterator<Item = Case> {
+    Set::specimens().into_iter().filter_map(|(mapping, file, text)| read(&mapping, &file, &text).ok())
+}
+
 /// A case from its file.
 pub fn read(mapping: &str, file: &str, text: &str) -> Result<Case, Box<Mistake>> {
     let fail = |at: At, key: &str, message: &str| Box::new(Mistake::new(file, text, at, key, message));
-    let whole: Value = match file.ends_with(".json") {
+    let mut whole: Value = match file.ends_with(".json") {
         true => serde_json::from_str(text)
             .map_err(|e| fail(At { line: e.line() as u32, column: e.column() as u32 }, "", "not JSON"))?,
         false => yaml::parse(text).map_err(|(at, why)| fail(at, "", &why))?.value(),
@@ -82,14 +83,14 @@ pub fn read(mapping: &str, file: &str, text: &str) -> Result<Case, Box<Mistake>>
         (Some(route), _) => {
             let route =
                 route.parse().map_err(|_| fail(first, "route", "expected a route such as /cht/push"))?;
-            (route, whole["input"].clone())
+            (route, whole["input"].take())
         }
         (None, Some(guessed)) if direction == Direction::Out => guessed,
-        (None, _) if direction == Direction::Back => (Route::ChtPush(None), whole["input"].clone()),
+        (None, _) if direction == Direction::Back => (Route::ChtPush(None), whole["input"].take()),
         (None, _) => return Err(fail(first, "route", "it cannot be told by which route this came: say it")),
     };
     let error = whole["error"].as_str().map(String::from);
-    let output = (!whole["output"].is_null()).then(|| whole["output"].clone());
+    let output = (!whole["output"].is_null()).then(|| whole["output"].take());
     if error.is_none() && output.is_none() {
         return Err(fail(first, "output", "expected what it becomes, or error: a part of why it is refused"));
     }

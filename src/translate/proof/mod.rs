@@ -45,7 +45,8 @@ pub fn prove(mappings: &Mappings) -> Report {
             }
         }
     }
-    served(mappings, &cases, &mut report);
+    cases.iter().for_each(|case| claimed(mappings, case, &mut report));
+    unserved(mappings, &mut report);
     for mapping in set.all() {
         let own: Vec<&Case> = cases.iter().filter(|case| case.mapping == mapping.name).collect();
         if own.is_empty() {
@@ -62,18 +63,18 @@ pub fn prove(mappings: &Mappings) -> Report {
 /// Who serves what: told at every start, because it takes no translation.
 pub fn at_start(mappings: &Mappings) -> Vec<String> {
     let mut report = Report::default();
-    served(mappings, &cases::load(&mappings.set()).0, &mut report);
+    for case in cases::each(&mappings.set()).flatten() {
+        claimed(mappings, &case, &mut report);
+    }
+    unserved(mappings, &mut report);
     report.mistakes.append(&mut report.warnings);
     report.mistakes
 }
 
-/// Examples that none or several mappings serve, and routes that nothing serves.
-fn served(mappings: &Mappings, cases: &[Case], report: &mut Report) {
-    for case in cases {
-        claimed(mappings, case, report);
-    }
+/// Routes that nothing serves.
+fn unserved(mappings: &Mappings, report: &mut Report) {
     let mut kinds: BTreeMap<String, (bool, String)> = BTreeMap::new();
-    for case in cases::specimens().iter().filter(|case| case.direction == Direction::Out) {
+    for case in cases::specimens().filter(|case| case.direction == Direction::Out) {
         let source = Source { route: &case.route, body: &case.input, received: case.received };
         for documents in mappings.documents(&source) {
             let kind = match documents["message"]["kind"].as_str() {
