@@ -148,7 +148,7 @@ impl House {
         }
         let open = settings.clients.is_empty();
         let openhim = membership.clone().map(|membership| membership as Arc<dyn OpenHim>);
-        let clients = Clients::new(&settings.clients, open)?;
+        let clients = Clients::new(&settings.clients, open);
         let door = Door::new(&settings.server, corridor.clone(), clients, metrics, openhim, answer_within);
         if let Some(membership) = membership {
             tokio::spawn(membership.run(journal, member_clock, corridor.stopping()));

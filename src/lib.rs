@@ -13,3 +13,4 @@ pub mod sandbox;
 pub mod standins;
 pub mod systems;
 pub mod translate;
+pub mod version;

@@ -54,11 +54,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Files in `systems` that all its rooms share.
 const SHARED_BY_SYSTEMS: &[&str] = &["client"];
 
-/// Anybody may name these: they do nothing in a release build.
-const OPEN_TO_ALL: &[&str] = &["failpoint"];
+/// Anybody may name these: the one does nothing in a release build, the other is two words.
+const OPEN_TO_ALL: &[&str] = &["failpoint", "version"];
 
 /// These have no rooms of their own.
-const FREE: &[&str] = &["main", "lib", "failpoint"];
+const FREE: &[&str] = &["main", "lib", "failpoint", "version"];
 
 #[test]
 fn no_room_names_one_that_it_must_not_know() {
@@ -118,6 +118,114 @@ fn test_only_code_may_name_anything() {
         wrong_arrows(&path("domain"), "#[cfg(not(test))] use crate::journal;"),
         ["domain names journal"]
     );
+}
+
+/// Rooms and parts of rooms whose values are of a configurer's files, or invented.
+const OF_FILES: &[&str] =
+    &["translate::language", "translate::scaffold", "translate::proof", "standins", "sandbox"];
+
+/// What holds a message, a person's identifiers or a secret has no derived `Debug`: a `{:?}` in a log or a panic
+/// would tell it. (A test's own `cfg_attr(test, ...)` is in no mediator.)
+#[test]
+fn what_holds_a_message_or_a_secret_cannot_be_printed() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut faults = Vec::new();
+    for file in rust_files(&source) {
+        let module = module_of(file.strip_prefix(&source).unwrap()).join("::");
+        if !OF_FILES.iter().any(|room| module.starts_with(room)) {
+            faults.extend(printable(&module, &std::fs::read_to_string(&file).unwrap()));
+        }
+    }
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn what_can_be_printed_is_seen() {
+    let seen = |source: &str| printable("flow", source);
+    assert_eq!(seen("#[derive(Clone, Debug)] struct A { body: Option<String> }"), ["flow: A prints body"]);
+    assert_eq!(seen("#[derive(Debug)] enum A { B { resource: Resource } }"), ["flow: A prints resource"]);
+    assert_eq!(seen("#[derive(Debug)] struct A(Vec<serde_json::Value>);"), ["flow: A prints Value"]);
+    assert_eq!(seen("#[derive(Debug)] struct A { kept: Vec<u8> }"), ["flow: A prints Vec<u8>"]);
+    assert_eq!(
+        seen("#[derive(Clone)] struct A { body: Value } #[derive(Debug)] struct B { id: String }"),
+        [""; 0]
+    );
+    assert_eq!(seen("#[cfg_attr(test, derive(Debug))] struct A { body: Value }"), [""; 0]);
+}
+
+/// Fields by what is in them, and types that can hold anything.
+const UNSPOKEN: &[&str] = &["body", "bytes", "resource", "subjects", "secret", "password"];
+const ANYTHING: &[&str] = &["Value", "Bytes", "Vec<u8>"];
+
+fn printable(module: &str, source: &str) -> Vec<String> {
+    let file = syn::parse_file(source).unwrap_or_else(|error| panic!("{module}: {error}"));
+    let mut printed = Printed::default();
+    printed.visit_file(&file);
+    printed.found.into_iter().map(|(name, what)| format!("{module}: {name} prints {what}")).collect()
+}
+
+#[derive(Default)]
+struct Printed {
+    found: BTreeSet<(String, String)>,
+}
+
+impl Printed {
+    fn note<'a>(
+        &mut self,
+        name: &syn::Ident,
+        attributes: &[syn::Attribute],
+        fields: impl Iterator<Item = &'a syn::Field>,
+    ) {
+        let derives = |a: &syn::Attribute| {
+            let syn::Meta::List(list) = &a.meta else { return false };
+            a.path().is_ident("derive")
+                && list.tokens.to_string().split([',', ' ']).any(|derived| derived == "Debug")
+        };
+        if !attributes.iter().any(derives) {
+            return;
+        }
+        for field in fields {
+            let known = field.ident.as_ref().map(ToString::to_string).unwrap_or_default();
+            let kind = quote(&field.ty);
+            let by_type = ANYTHING.iter().find(|anything| kind.contains(*anything));
+            let what = UNSPOKEN.iter().find(|unspoken| known == **unspoken).or(by_type);
+            self.found.extend(what.map(|what| (name.to_string(), what.to_string())));
+        }
+    }
+}
+
+/// A type as it is written, without spaces.
+fn quote(kind: &syn::Type) -> String {
+    struct Words(String);
+    impl<'ast> Visit<'ast> for Words {
+        fn visit_path_segment(&mut self, segment: &'ast syn::PathSegment) {
+            self.0 += &segment.ident.to_string();
+            if let syn::PathArguments::AngleBracketed(arguments) = &segment.arguments {
+                self.0.push('<');
+                self.visit_angle_bracketed_generic_arguments(arguments);
+                self.0.push('>');
+            }
+        }
+    }
+    let mut words = Words(String::new());
+    words.visit_type(kind);
+    words.0
+}
+
+impl<'ast> Visit<'ast> for Printed {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        if !is_for_tests(&module.attrs) {
+            syn::visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.note(&item.ident, &item.attrs, item.fields.iter());
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.note(&item.ident, &item.attrs, item.variants.iter().flat_map(|variant| variant.fields.iter()));
+    }
 }
 
 fn path(module: &str) -> Vec<String> {

@@ -108,7 +108,7 @@ proptest! {
         prop_assert_eq!(made(), made());
         let _ = mappings.translate(&Source { route: &Route::ServiceRequest, ..source }, None);
         let outside = || envelope(&route, "c", &body, "2026-11-24");
-        prop_assert_eq!(outside(), outside());
+        prop_assert!(outside() == outside());
     }
 
     #[test]

@@ -2,8 +2,10 @@
 // Clippy allows it in test functions only, and helpers of tests are none.
 #![allow(clippy::unwrap_used)]
 
+use cht_fhir_mediator::config;
 use cht_fhir_mediator::translate::language::yaml;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn shipped(path: &str) -> PathBuf {
@@ -109,4 +111,105 @@ fn every_profile_can_be_enforced() {
     let mut definitions = fhir_validate::Definitions::r4();
     definitions.add_all(&all).unwrap();
     assert_eq!(definitions.unchecked(), &[] as &[String], "constraints that nobody has written in Rust");
+}
+
+/// The environment of a deployed mediator, with what the deployer gives.
+fn load(file: Option<&Path>, environment: Vec<(String, String)>) -> config::Settings {
+    config::load(file, environment.into_iter()).map_err(|e| format!("{e:#?}")).unwrap()
+}
+
+/// A folder of secrets: of clients' hashes, and of others' passwords.
+fn secrets(names: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let hash = cht_fhir_mediator::http::auth::hash_secret("any").unwrap();
+    for name in names {
+        let secret = if name.starts_with("client_") { &hash } else { "any" };
+        std::fs::write(folder.path().join(name), secret).unwrap();
+    }
+    folder
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn compose_starts_a_mediator_whose_settings_can_be_loaded() {
+    let compose = std::fs::read_to_string(shipped("deploy/compose.yaml")).unwrap();
+    let compose = yaml::parse(&compose).unwrap().value();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        let (_, tag) = service["image"].as_str().unwrap().rsplit_once(':').unwrap();
+        assert!(tag.chars().any(|c| c.is_ascii_digit()), "{name} is not pinned");
+        // Ours is in its image; HAPI's image has nothing to ask with.
+        let is_asked =
+            service["healthcheck"]["test"].is_array() || matches!(name.as_str(), "mediator" | "hapi");
+        assert!(is_asked, "{name} has no health check");
+        for network in texts(&service["networks"]) {
+            assert!(compose["networks"].as_object().unwrap().contains_key(network), "{name}: {network}");
+        }
+    }
+    let mediator = &compose["services"]["mediator"];
+    let names = texts(&mediator["secrets"]);
+    let files = compose["secrets"].as_object().unwrap();
+    assert_eq!(names.iter().copied().collect::<BTreeSet<_>>(), files.keys().map(String::as_str).collect());
+    let folder = secrets(&names);
+    let toml = std::fs::read_to_string(shipped("deploy/mediator.toml")).unwrap();
+    for name in &names {
+        assert!(toml.contains(&format!("\"/run/secrets/{name}\"")), "{name} is read by nobody");
+    }
+    let file = folder.path().join("mediator.toml");
+    std::fs::write(&file, toml.replace("/run/secrets", &folder.path().display().to_string())).unwrap();
+    let environment = mediator["environment"].as_object().unwrap().iter();
+    let environment = environment.filter(|(key, _)| key.starts_with("MEDIATOR__")).map(|(key, value)| {
+        match value.as_str().unwrap() {
+            asked if asked.starts_with("${") => (key.clone(), "https://cht.example.org".to_string()),
+            given => (key.clone(), given.to_string()),
+        }
+    });
+    let settings = load(Some(&file), environment.collect());
+    assert_eq!(mediator["read_only"], Value::Bool(true));
+    let mounts = texts(&mediator["volumes"]);
+    let journal = settings.journal.url.trim_start_matches("sqlite:").rsplit_once('/').unwrap().0;
+    assert!(mounts.contains(&format!("journal:{journal}").as_str()), "the journal is in its volume");
+    let dockerfile = std::fs::read_to_string(shipped("Dockerfile")).unwrap();
+    assert!(dockerfile.contains(&format!("VOLUME {journal}\n")));
+    let config = mediator["environment"]["MEDIATOR_CONFIG"].as_str().unwrap();
+    assert!(mounts.contains(&format!("./mediator.toml:{config}:ro").as_str()));
+    let pem = settings.openhim.ca_file.unwrap();
+    assert!(mounts.contains(&format!("./openhim.pem:{}:ro", pem.display()).as_str()));
+    assert_eq!(settings.openhim.reachable_at, format!("http://mediator:{}", settings.server.listen.port()));
+    let grace: u64 = mediator["stop_grace_period"].as_str().unwrap().trim_end_matches('s').parse().unwrap();
+    assert!(grace * 1000 > settings.server.shutdown_within_ms);
+}
+
+#[test]
+fn the_unit_starts_a_mediator_whose_settings_can_be_loaded() {
+    let unit = std::fs::read_to_string(shipped("deploy/cht-fhir-mediator.service")).unwrap();
+    let lines: Vec<(&str, &str)> =
+        unit.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).collect();
+    let all = |key: &str| {
+        lines.iter().filter(|(known, _)| *known == key).map(|(_, value)| *value).collect::<Vec<_>>()
+    };
+    let credentials: Vec<&str> =
+        all("LoadCredential").iter().map(|value| value.split_once(':').unwrap().0).collect();
+    let folder = secrets(&credentials);
+    let set = all("Environment").into_iter().map(|pair| pair.split_once('=').unwrap());
+    let set: Vec<(String, String)> = set
+        .map(|(key, value)| (key.to_string(), value.replace("%d", &folder.path().display().to_string())))
+        .collect();
+    for name in &credentials {
+        let file = folder.path().join(name).display().to_string();
+        assert!(set.iter().any(|(_, value)| *value == file), "{name} is read by nobody");
+    }
+    // The file in /etc says who we are for CHT.
+    let file = [("MEDIATOR__CHT__USERNAME".to_string(), "mediator".to_string())];
+    let settings =
+        load(None, set.into_iter().filter(|(key, _)| key.starts_with("MEDIATOR__")).chain(file).collect());
+    let state = format!("sqlite:/var/lib/{}/", all("StateDirectory")[0]);
+    assert!(settings.journal.url.starts_with(&state), "{}", settings.journal.url);
+    let stop: u64 = all("TimeoutStopSec")[0].parse().unwrap();
+    assert!(stop * 1000 > settings.server.shutdown_within_ms);
+    for hardened in ["NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "DynamicUser"] {
+        assert!(matches!(all(hardened)[..], ["yes" | "strict"]), "{hardened}");
+    }
 }

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 /// Mediates between the Community Health Toolkit and FHIR R4 systems.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version = crate::version::full(), arg_required_else_help = true)]
 pub struct Cli {
     /// The configuration file; without one the defaults hold (see mediator-config/mediator.toml).
     #[arg(long, short, global = true, env = "MEDIATOR_CONFIG")]

@@ -130,7 +130,9 @@ fn is_base_path(path: &str) -> bool {
         "endpoint",
         "fhir",
         "health",
+        "mappings",
         "metrics",
+        "openapi.json",
         "organization",
         "patient",
         "service-request",
@@ -225,8 +227,8 @@ fn clients(settings: &Settings, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (i, client) in settings.clients.iter().enumerate() {
         let mut say = |key: &str, message: &str| errors.push((format!("clients.{i}.{key}"), message.into()));
-        if client.id.is_empty() || client.id.contains([':', '.']) {
-            say("id", "expected a name without `:` and `.`");
+        if client.id.is_empty() || client.id.contains([':', '.', '/']) {
+            say("id", "expected a name without `:`, `.` and `/`");
         }
         if !seen.insert(&client.id) {
             say("id", "another client has this id");

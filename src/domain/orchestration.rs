@@ -8,7 +8,8 @@ const MAX_BODY: usize = 256 << 10;
 /// The last ones of a transaction that are kept.
 pub const MOST: usize = 20;
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Debug))]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Orchestration {
     pub name: String,
     pub group: String,
@@ -19,7 +20,8 @@ pub struct Orchestration {
     pub error: Option<Fault>,
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Debug))]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
     pub method: String,
     pub host: String,
@@ -33,7 +35,8 @@ pub struct Asked {
     pub timestamp: i64,
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Debug))]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     pub status: u16,
     pub headers: BTreeMap<String, String>,

@@ -47,7 +47,8 @@ pub struct NewTransaction {
 }
 
 /// Answer to journaling a message.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Debug))]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Accepted {
     New(Head),
     /// The same message is known already, in flight or done.
@@ -65,7 +66,8 @@ impl Accepted {
 }
 
 /// What scheduling needs to know of a transaction.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Debug))]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Head {
     /// Order of arrival.
     pub seq: i64,

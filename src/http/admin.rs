@@ -21,21 +21,30 @@ pub(super) async fn list(
     if let Err(refused) = door.open(request, Reader::Plain, &[Role::Admin]).await {
         return *refused;
     }
-    let status = query.get("status").map(|text| Status::parse(text));
-    if status == Some(None) {
-        return refusal(
-            Reader::Plain,
-            400,
-            "invalid",
-            "",
-            "status is open, delivered, failed, ignored or cancelled",
-        );
-    }
-    let limit = query.get("limit").and_then(|n| n.parse().ok()).unwrap_or(100);
-    let filter = Filter { status: status.flatten(), route: query.get("route").cloned(), limit: Some(limit) };
+    let filter = match filter(&query) {
+        Ok(filter) => filter,
+        Err(text) => return refusal(Reader::Plain, 400, "invalid", "", text),
+    };
     match door.corridor().journal().list(filter).await {
         Ok(rows) => json_response(Reader::Plain, 200, &json!({"transactions": rows})),
         Err(error) => refusal(Reader::Plain, 503, "transient", "", &error.to_string()),
+    }
+}
+
+/// Transactions that are listed at once.
+const MOST: u32 = 10_000;
+
+fn filter(query: &HashMap<String, String>) -> Result<Filter, &'static str> {
+    let status = query.get("status").map(|text| Status::parse(text));
+    let limit = query.get("limit").map(|text| text.parse().ok().filter(|n| (1..=MOST).contains(n)));
+    match (status, limit) {
+        (Some(None), _) => Err("status is open, delivered, failed, ignored or cancelled"),
+        (_, Some(None)) => Err("limit is a number from 1 to 10000"),
+        (status, limit) => Ok(Filter {
+            status: status.flatten(),
+            route: query.get("route").cloned(),
+            limit: Some(limit.flatten().unwrap_or(100)),
+        }),
     }
 }
 
@@ -83,8 +92,11 @@ pub(super) async fn rerun(
     Query(query): Query<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    let as_planned = query.get("as_planned").is_some_and(|value| value != "false");
-    let action = if as_planned { Action::RerunAsPlanned } else { Action::Rerun };
+    let action = match query.get("as_planned").map(String::as_str) {
+        None | Some("false") => Ok(Action::Rerun),
+        Some("true" | "") => Ok(Action::RerunAsPlanned),
+        Some(_) => Err("as_planned is true or false"),
+    };
     change(&door, &id, action, request).await
 }
 
@@ -105,13 +117,17 @@ pub(super) async fn reload(State(door): State<Door>, request: Request) -> Respon
 }
 
 pub(super) async fn cancel(State(door): State<Door>, Place(id): Place<String>, request: Request) -> Response {
-    change(&door, &id, Action::Cancel, request).await
+    change(&door, &id, Ok(Action::Cancel), request).await
 }
 
-async fn change(door: &Door, id: &str, action: Action, request: Request) -> Response {
+async fn change(door: &Door, id: &str, action: Result<Action, &str>, request: Request) -> Response {
     if let Err(refused) = door.open(request, Reader::Plain, &[Role::Admin]).await {
         return *refused;
     }
+    let action = match action {
+        Ok(action) => action,
+        Err(text) => return refusal(Reader::Plain, 400, "invalid", "", text),
+    };
     match door.corridor().change(id, action).await {
         Ok(Ok(head)) => json_response(Reader::Plain, 200, &json!({"id": head.id, "status": head.status})),
         Ok(Err(why)) => refusal(Reader::Plain, 409, "conflict", "", &why),

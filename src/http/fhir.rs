@@ -116,13 +116,13 @@ pub(super) async fn update_by_identifier(
     request: Request,
 ) -> Response {
     let query = request.uri().query().unwrap_or_default().to_string();
-    if let Some(no) = is_no_route(&kind) {
-        return no;
-    }
     let mut read = match receive(&door, request, ROLES).await {
         Ok(read) => read,
         Err(refused) => return *refused,
     };
+    if let Some(no) = is_no_route(&kind) {
+        return no;
+    }
     let Some((system, value)) = identifier_in(&query) else {
         let text = "a conditional update takes ?identifier=system|value";
         return refusal(Reader::Fhir, 400, "not-supported", "", text);
@@ -334,17 +334,15 @@ fn entry_message(door: &Door, read: &Read, index: usize, entry: &Value) -> Resul
     if !problems.is_empty() {
         return Err(problems.into_iter().map(at).collect());
     }
-    let key = read.parts.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     let read = Read {
         caller: read.caller.clone(),
-        parts: hyper::Request::new(()).into_parts().0,
+        // Each entry is an act of its own.
+        idempotency_key: read.idempotency_key.as_ref().map(|key| format!("{key} {index}")),
         bytes: resource.to_string().into_bytes(),
         body: resource,
     };
     let caller = read.caller.clone();
-    let message = door.message(&caller, Route::Fhir(kind), read);
-    // Each entry is an act of its own.
-    Ok(Message { idempotency_key: key.map(|key| format!("{key} {index}")), ..message })
+    Ok(door.message(&caller, Route::Fhir(kind), read))
 }
 
 async fn entry_outcome(door: &Door, accepted: &Accepted, base: &str, deadline: i64) -> Value {
@@ -420,6 +418,6 @@ pub(super) async fn read(
 /// <https://hl7.org/fhir/R4/capabilitystatement.html>; it is one of the profiles.
 pub(super) async fn metadata() -> Response {
     let mut body = capabilities().clone();
-    body["software"]["version"] = json!(env!("CARGO_PKG_VERSION"));
+    body["software"]["version"] = json!(crate::version::VERSION);
     reply::json_response(Reader::Fhir, 200, &body)
 }

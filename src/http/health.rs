@@ -1,6 +1,7 @@
 //! Whether we live, whether we can take messages, and how it goes. Nothing of a patient here.
 use super::Door;
 use super::reply::{Reader, json_response};
+use crate::version::{COMMIT, VERSION};
 use axum::extract::State;
 use axum::response::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -15,7 +16,7 @@ pub(super) async fn status(State(door): State<Door>) -> Response {
 }
 
 pub(super) async fn live() -> Response {
-    json_response(Reader::Plain, 200, &json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+    json_response(Reader::Plain, 200, &json!({"status": "ok", "version": VERSION, "commit": COMMIT}))
 }
 
 /// Ready to take messages: that takes the journal, and nothing else. Destinations that are left
@@ -38,7 +39,7 @@ pub(super) async fn ready(State(door): State<Door>) -> Response {
             Reader::Plain,
             200,
             &json!({"status": "ready", "open": open, "transactions": counts, "destinations": gates,
-                "openhim": openhim}),
+                "openhim": openhim, "version": VERSION, "commit": COMMIT}),
         ),
         Ok(_) => json_response(Reader::Plain, 503, &json!({"status": "stopping"})),
         Err(error) => {
@@ -50,6 +51,7 @@ pub(super) async fn ready(State(door): State<Door>) -> Response {
 /// Prometheus text.
 pub(super) async fn metrics(State(door): State<Door>) -> Response {
     let (open, gates) = door.corridor().state();
+    metrics::gauge!("build_info", "version" => VERSION, "commit" => COMMIT).set(1);
     metrics::gauge!("transactions_open").set(open as f64);
     for (name, closed) in gates {
         metrics::gauge!("destination_left_alone", "destination" => name).set(f64::from(u8::from(closed)));

@@ -4,6 +4,7 @@ pub mod auth;
 mod fhir;
 mod health;
 mod json;
+mod openapi;
 mod openhim;
 mod push;
 mod reply;
@@ -94,7 +95,7 @@ impl Door {
             .route("/cht/patient_ids", post(push::cht))
             .route("/cht/encounter", post(push::cht))
             .route("/cht/push", post(push::cht))
-            .route("/cht/push/{name}", post(push::cht))
+            .route("/cht/push/{mapping}", post(push::cht))
             // By these paths deployments that push whole documents tell their kinds apart.
             .route("/cht/person", post(push::cht))
             .route("/cht/place", post(push::cht))
@@ -103,13 +104,14 @@ impl Door {
             .route("/fhir", post(fhir::bundle))
             .route("/fhir/", post(fhir::bundle))
             .route("/fhir/metadata", get(fhir::metadata))
-            .route("/fhir/{kind}", post(fhir::create).put(fhir::update_by_identifier))
-            .route("/fhir/{kind}/{id}", put(fhir::update).get(fhir::read))
+            .route("/fhir/{Type}", post(fhir::create).put(fhir::update_by_identifier))
+            .route("/fhir/{Type}/{id}", put(fhir::update).get(fhir::read))
             .route("/transactions", get(admin::list))
             .route("/transactions/{id}", get(admin::show))
             .route("/transactions/{id}/rerun", post(admin::rerun))
             .route("/transactions/{id}/cancel", post(admin::cancel))
             .route("/mappings/reload", post(admin::reload))
+            .route("/openapi.json", get(openapi::description))
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
             .route("/metrics", get(health::metrics))
@@ -275,12 +277,11 @@ impl Door {
     }
 
     fn message(&self, caller: &Caller, route: Route, read: request::Read) -> Message {
-        let key = read.parts.headers.get("idempotency-key").and_then(|k| k.to_str().ok()).map(String::from);
         Message {
             route,
             client: caller.id.clone(),
             home: caller.destination.clone(),
-            idempotency_key: key,
+            idempotency_key: read.idempotency_key,
             via: caller.via.clone(),
             again: caller.again.clone(),
             bytes: read.bytes,
@@ -292,13 +293,7 @@ impl Door {
 const KEY_REUSED: &str = "this Idempotency-Key was used for another body";
 
 async fn nothing_here() -> Response {
-    refusal(
-        Reader::Fhir,
-        404,
-        "not-found",
-        "",
-        "there is nothing at this path; see the README's list of routes",
-    )
+    refusal(Reader::Fhir, 404, "not-found", "", "there is nothing at this path; see /openapi.json")
 }
 
 async fn wrong_method() -> Response {

@@ -36,10 +36,10 @@ pub(super) fn via(headers: &HeaderMap) -> Option<Via> {
     plain.then(|| Via { id: id.to_string() })
 }
 
-/// Who calls OpenHIM, as it says.
+/// Who calls OpenHIM, as it says. Node.js writes headers in Latin-1; whatever is in it, two ids stay two.
 pub(super) fn client(headers: &HeaderMap) -> Option<String> {
-    let id = headers.get("x-openhim-clientid")?.to_str().ok()?;
-    (!id.is_empty() && id.len() <= 200).then(|| id.to_string())
+    let id = headers.get("x-openhim-clientid")?.as_bytes();
+    (!id.is_empty()).then(|| id.iter().map(|byte| char::from(*byte)).collect())
 }
 
 /// The transaction that this one is a rerun of.

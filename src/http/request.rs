@@ -9,11 +9,13 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Request};
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What stands in a path. One that is no text is refused like every other mistake.
 pub struct Place<T>(pub T);
@@ -47,7 +49,7 @@ pub struct Opened {
 /// Read whole.
 pub struct Read {
     pub caller: Caller,
-    pub parts: Parts,
+    pub idempotency_key: Option<String>,
     pub bytes: Vec<u8>,
     pub body: Value,
 }
@@ -66,7 +68,10 @@ impl Closed {
 
     /// Lets in whoever has one of the roles.
     pub async fn open(self, clients: &Clients, roles: &[Role]) -> Result<Opened, Box<Response>> {
-        let caller = clients.authenticate(self.parts.headers.get(AUTHORIZATION)).await;
+        let caller = match said_once(&self.parts, AUTHORIZATION) {
+            Ok(authorization) => clients.authenticate(authorization).await,
+            Err(()) => Err(Denied::Wrong),
+        };
         let caller = match caller {
             Ok(caller) if roles.iter().any(|role| caller.may(*role)) => Ok(caller),
             Ok(_) => Err(Denied::Role),
@@ -97,6 +102,7 @@ impl Opened {
         if let Some(text) = wrong_kind(&self.parts) {
             return Err(refuse(415, "not-supported", &text));
         }
+        let idempotency_key = idempotency_key(&self.parts).map_err(|text| refuse(400, "value", text))?;
         let too_large =
             format!("the body is larger than {} bytes (server.max_body_bytes)", limits.max_body_bytes);
         if declared_length(&self.parts).is_some_and(|length| length > limits.max_body_bytes as u64) {
@@ -116,7 +122,7 @@ impl Opened {
         if !body.is_object() {
             return Err(refuse(400, "structure", "the body is not a JSON object"));
         }
-        Ok(Read { caller: self.caller, parts: self.parts, bytes, body })
+        Ok(Read { caller: self.caller, idempotency_key, bytes, body })
     }
 }
 
@@ -125,6 +131,25 @@ pub const LARGE: usize = 64 << 10;
 
 pub fn off_the_loop_if<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
     if is_long { off_the_loop(work) } else { work() }
+}
+
+/// A header that stands twice says one thing to us and another to whoever is before us.
+fn said_once(parts: &Parts, name: HeaderName) -> Result<Option<&HeaderValue>, ()> {
+    let mut all = parts.headers.get_all(name).iter();
+    let first = all.next();
+    all.next().is_none().then_some(first).ok_or(())
+}
+
+/// Longest key that is taken.
+const LONGEST_KEY: usize = 200;
+
+/// One that cannot be kept would let a repeat take effect again.
+fn idempotency_key(parts: &Parts) -> Result<Option<String>, &'static str> {
+    const EXPECTED: &str = "Idempotency-Key is one key of 1 to 200 letters, digits or signs of ASCII";
+    let Some(key) = said_once(parts, IDEMPOTENCY_KEY).map_err(|()| EXPECTED)? else { return Ok(None) };
+    let is_plain = (1..=LONGEST_KEY).contains(&key.len()) && key.as_bytes().iter().all(u8::is_ascii_graphic);
+    let key = key.to_str().ok().filter(|_| is_plain).ok_or(EXPECTED)?;
+    Ok(Some(key.to_string()))
 }
 
 fn declared_length(parts: &Parts) -> Option<u64> {

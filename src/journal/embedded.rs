@@ -414,7 +414,7 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
         .prepare_cached(&format!("SELECT {HEAD} FROM transactions WHERE id = ?1"))?
         .query_row([id], rows::head)
         .optional()?;
-    let Some(head) = found else { return Ok(Err(format!("there is no transaction {id}"))) };
+    let Some(head) = found else { return Ok(Err("there is no such transaction".into())) };
     if action != Action::Cancel
         && let Some(newer) = newer_of(c, id)?
     {

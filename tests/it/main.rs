@@ -1,5 +1,8 @@
 //! The whole house, with stand-ins for the neighbours.
+mod api;
+mod attack;
 mod chaos;
+mod description;
 mod door;
 mod faults;
 mod follow_up;
@@ -7,6 +10,7 @@ mod identity;
 mod mappings;
 mod openhim;
 mod pushes;
+mod raw;
 mod referral;
 mod tls;
 mod world;

@@ -3,20 +3,24 @@ use crate::world::World;
 use cht_fhir_mediator::standins::cht;
 use serde_json::json;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_port_speaks_tls_with_the_certificate_that_is_given() {
+/// A world whose port speaks TLS as `name`, and the folder with its certificate.
+pub async fn behind_tls(name: &str, further: &[(&str, &str)]) -> (World, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
+    let made = rcgen::generate_simple_self_signed(vec![name.into()]).expect("a certificate");
     let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
     std::fs::write(&cert, made.cert.pem()).expect("written");
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    let world = World::with(
-        &[("SERVER__TLS_CERT", &cert.display().to_string()), ("SERVER__TLS_KEY", &key.display().to_string())],
-        cht::Options::default(),
-    )
-    .await;
+    let (cert, key) = (cert.display().to_string(), key.display().to_string());
+    let own = [("SERVER__TLS_CERT", cert.as_str()), ("SERVER__TLS_KEY", key.as_str())];
+    (World::with(&[&own, further].concat(), cht::Options::default()).await, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_speaks_tls_with_the_certificate_that_is_given() {
+    let (world, folder) = behind_tls("localhost", &[]).await;
     let port = world.settings.server.listen.port();
-    let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).expect("a certificate");
+    let pem = std::fs::read(folder.path().join("tls.crt")).expect("a file");
+    let trusted = reqwest::Certificate::from_pem(&pem).expect("a certificate");
     let careful = |roots: Vec<reqwest::Certificate>| {
         let builder =
             reqwest::Client::builder().no_proxy().resolve("localhost", ([127, 0, 0, 1], port).into());
@@ -34,18 +38,32 @@ async fn the_port_speaks_tls_with_the_certificate_that_is_given() {
     assert!(plain.is_err(), "no plain answer on a TLS port");
 }
 
+/// As a container's health check asks: by address, whatever name the certificate has.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_over_tls_too() {
+    let (world, _folder) = behind_tls("mediator.example.org", &[]).await;
+    let server = &world.settings.server;
+    let file = |file: &Option<std::path::PathBuf>| file.clone().expect("a file");
+    let asked = |certificate| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cht-fhir-mediator"));
+        command
+            .arg("health")
+            .env("MEDIATOR__SERVER__LISTEN", server.listen.to_string())
+            .env("MEDIATOR__SERVER__TLS_CERT", certificate)
+            .env("MEDIATOR__SERVER__TLS_KEY", file(&server.tls_key))
+            .env("HTTPS_PROXY", "http://127.0.0.1:9");
+        tokio::task::spawn_blocking(move || command.output().expect("run"))
+    };
+    let output = asked(file(&server.tls_cert)).await.expect("run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (_, other) = behind_tls("mediator.example.org", &[]).await;
+    let output = asked(other.path().join("tls.crt")).await.expect("run");
+    assert!(!output.status.success(), "another's certificate");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_certificate_nobody_vouches_for_is_not_talked_to() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
-    let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
-    std::fs::write(&cert, made.cert.pem()).expect("written");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    let served = World::with(
-        &[("SERVER__TLS_CERT", &cert.display().to_string()), ("SERVER__TLS_KEY", &key.display().to_string())],
-        cht::Options::default(),
-    )
-    .await;
+    let (served, folder) = behind_tls("localhost", &[]).await;
     let url = format!("https://localhost:{}/fhir", served.settings.server.listen.port());
     let quick = ("SERVER__ANSWER_WITHIN_MS", "300");
     let wary = World::with(&[("FHIR__URL", &url), quick], cht::Options::default()).await;
@@ -54,7 +72,7 @@ async fn a_server_whose_certificate_nobody_vouches_for_is_not_talked_to() {
     let error = wary.transactions().await[0].error.clone().unwrap_or_default();
     assert!(error.contains("certificate") || error.contains("UnknownIssuer"), "{error}");
     assert!(served.transactions().await.is_empty());
-    let pinned = cert.display().to_string();
+    let pinned = folder.path().join("tls.crt").display().to_string();
     let trusting =
         World::with(&[("FHIR__URL", &url), ("FHIR__CA_FILE", &pinned), quick], cht::Options::default()).await;
     trusting.post("/cht/push", &body).await;

@@ -16,6 +16,14 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }
 
+#[test]
+fn the_version_names_its_commit() {
+    let (code, out, _) = run(&["--version"], &[]);
+    let (version, commit) = out.trim().rsplit_once(" (").expect("version and commit");
+    assert_eq!((code, version), (0, concat!("cht-fhir-mediator ", env!("CARGO_PKG_VERSION"))));
+    assert!(commit.len() > "()".len(), "{out}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_failed_is_found_explained_and_rerun_while_serve_runs() {
     let mut it = Process::new("").await;

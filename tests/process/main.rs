@@ -2,6 +2,9 @@
 mod cli;
 #[cfg(feature = "failpoints")]
 mod crash;
+#[path = "../it/description.rs"]
+#[expect(dead_code, reason = "answers are tried in the other tests")]
+mod description;
 mod leaks;
 mod manual;
 mod process;

@@ -14,10 +14,18 @@ pub struct Process {
     pub port: u16,
     pub child: Child,
     pub deaths: usize,
+    /// Further settings (`MEDIATOR__...`).
+    further: Vec<(String, String)>,
 }
 
 impl Process {
     pub async fn new(failpoint: &str) -> Self {
+        Self::with(failpoint, &[]).await
+    }
+
+    pub async fn with(failpoint: &str, further: &[(&str, &str)]) -> Self {
+        let further: Vec<_> =
+            further.iter().map(|(key, value)| (format!("MEDIATOR__{key}"), value.to_string())).collect();
         let port = free_port();
         let outbound_url = Some(format!("http://127.0.0.1:{port}/cht/push"));
         let cht = cht::start(
@@ -29,10 +37,10 @@ impl Process {
         let fhir = fhir::start(any(), fhir::Options::default()).await.expect("a FHIR server");
         let emr = callback::start(any()).await.expect("an endpoint");
         let folder = tempfile::tempdir().expect("a folder");
-        let child = start(port, &folder, &cht, &fhir, failpoint);
+        let child = start(port, &folder, &cht, &fhir, failpoint, &further);
         let http =
             reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("a client");
-        let mut it = Self { cht, fhir, emr, http, folder, port, child, deaths: 0 };
+        let mut it = Self { cht, fhir, emr, http, folder, port, child, deaths: 0, further };
         it.cht.add_person(
             json!({"_id": PATIENT, "type": "person", "name": "Achieng Otieno", "patient_id": "83288"}),
         );
@@ -46,7 +54,7 @@ impl Process {
         loop {
             if self.child.try_wait().expect("a child").is_some() {
                 self.deaths += 1;
-                self.child = start(self.port, &self.folder, &self.cht, &self.fhir, "");
+                self.child = start(self.port, &self.folder, &self.cht, &self.fhir, "", &self.further);
             }
             if self.get("/health/live").await.is_some() {
                 return;
@@ -58,8 +66,11 @@ impl Process {
 
     /// Runs a command on the same journal: exit code, standard output and error.
     pub fn cli(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output =
-            command(&self.folder, self.port, &self.cht, &self.fhir).args(arguments).output().expect("run");
+        let output = command(&self.folder, self.port, &self.cht, &self.fhir)
+            .envs(self.further.clone())
+            .args(arguments)
+            .output()
+            .expect("run");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
@@ -132,11 +143,13 @@ fn start(
     cht: &cht::Handle,
     fhir: &fhir::Handle,
     failpoint: &str,
+    further: &[(String, String)],
 ) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log"));
     command(folder, port, cht, fhir)
         .arg("serve")
         .env("MEDIATOR_FAILPOINT", failpoint)
+        .envs(further.iter().cloned())
         .stderr(Stdio::from(log.expect("a log")))
         .spawn()
         .expect("a mediator")

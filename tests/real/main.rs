@@ -1,5 +1,6 @@
-//! Against the real parts: HAPI FHIR, and HL7's validator. Without Java and Maven they are left out,
+//! Against the real parts: HAPI FHIR, HL7's validator, OpenHIM, schemathesis. Without Java and Maven they are left out,
 //! in one line each, unless `MEDIATOR_TEST_PARTS=required`.
+mod api;
 mod hapi;
 mod openhim;
 mod validity;
@@ -31,16 +32,17 @@ fn have_java(what: &str) -> bool {
 }
 
 fn have_node(what: &str) -> bool {
-    let npm = Command::new("npm").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if npm.is_ok_and(|status| status.success()) {
+    have("npm", what, "Node.js 20 and npm")
+}
+
+/// Whether a program is there. If not, says what is left out, or fails where nothing may be.
+fn have(program: &str, what: &str, needed: &str) -> bool {
+    let status = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if status.is_ok_and(|status| status.success()) {
         return true;
     }
-    assert_ne!(
-        std::env::var("MEDIATOR_TEST_PARTS").as_deref(),
-        Ok("required"),
-        "{what} needs Node.js and npm"
-    );
-    let _ = writeln!(std::io::stderr(), "left out: {what} (needs Node.js 20 and npm)");
+    assert_ne!(std::env::var("MEDIATOR_TEST_PARTS").as_deref(), Ok("required"), "{what} needs {needed}");
+    let _ = writeln!(std::io::stderr(), "left out: {what} (needs {needed})");
     false
 }
 

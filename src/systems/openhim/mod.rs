@@ -3,7 +3,7 @@
 mod finish;
 mod login;
 mod membership;
-mod pin;
+pub mod pin;
 
 use super::client::{Answer, send};
 use crate::config;

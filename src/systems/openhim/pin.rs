@@ -15,7 +15,7 @@ struct Pinned {
 }
 
 /// Trusts the certificates of the file: as authorities, and as the server's own.
-pub(super) fn config(file: &Path) -> Result<ClientConfig, String> {
+pub fn config(file: &Path) -> Result<ClientConfig, String> {
     let fail = |e: String| format!("{}: {e}", file.display());
     let _ = rustls::crypto::ring::default_provider().install_default();
     let pins: Vec<CertificateDer<'static>> =
