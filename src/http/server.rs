@@ -1,6 +1,8 @@
 //! Connections: TLS if configured, limits on heads, time and number, and an orderly end.
+use super::audit::Peer;
 use crate::config;
 use axum::Router;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -62,7 +64,9 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             match stream {
-                Ok((stream, _)) => self.serve(stream, permit, router.clone(), &graceful, closed.clone()),
+                Ok((stream, from)) => {
+                    self.serve(stream, Peer(from), permit, router.clone(), &graceful, closed.clone());
+                }
                 // Out of file descriptors, or a peer that is gone already: others may still come.
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -79,6 +83,7 @@ impl Server {
     fn serve(
         &self,
         stream: TcpStream,
+        from: Peer,
         permit: OwnedSemaphorePermit,
         router: Router,
         graceful: &GracefulShutdown,
@@ -89,7 +94,11 @@ impl Server {
         http.timer(TokioTimer::new())
             .header_read_timeout(self.read_timeout)
             .max_buf_size(self.max_header_bytes);
-        let service = TowerToHyperService::new(router);
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(from);
+            router.call(request)
+        });
         let watcher = graceful.watcher();
         let (tls, read_timeout) = (self.tls.clone(), self.read_timeout);
         tokio::spawn(closed.run_until_cancelled_owned(async move {

@@ -1,4 +1,5 @@
 //! The whole house, with stand-ins for the neighbours.
+mod audit;
 mod chaos;
 mod door;
 mod faults;
