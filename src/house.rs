@@ -1,5 +1,6 @@
 //! Puts the rooms together; alone knows all of them.
 use crate::config::{FhirServer as ServerSettings, Settings};
+use crate::domain::audit::{Act, Agent, Kind};
 use crate::flow::corridor::{Corridor, Options, Traffic};
 use crate::flow::gate::{Gate, Limits};
 use crate::flow::identify::Neighbours;
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,7 @@ pub struct House {
     pub corridor: Corridor,
     pub address: SocketAddr,
     pub live: Live,
+    door: Door,
     stop: CancellationToken,
     server: tokio::task::JoinHandle<()>,
     within: Duration,
@@ -55,15 +57,22 @@ pub struct Live {
     answer_within: Arc<AtomicU64>,
     /// Set by whoever set up the log.
     pub log_filter: Arc<OnceLock<SetLogFilter>>,
+    /// The filter that OpenHIM's console has set.
+    filter: Arc<Mutex<String>>,
 }
 
 impl Live {
-    /// The mediator's configuration in OpenHIM's console; what is not there stays as our own says.
-    fn configure(&self, config: &Value) {
+    /// The mediator's configuration in OpenHIM's console; what is not there stays as our own says. Answers
+    /// what is other than before.
+    fn configure(&self, config: &Value) -> BTreeMap<String, String> {
+        let mut changed = BTreeMap::new();
         match &config["answer_within_ms"] {
             Value::Null => {}
             value => match value.as_u64().filter(|ms| (1..=600_000).contains(ms)) {
-                Some(ms) => self.answer_within.store(ms, Relaxed),
+                Some(ms) if self.answer_within.swap(ms, Relaxed) != ms => {
+                    changed.insert("answer_within_ms".into(), ms.to_string());
+                }
+                Some(_) => {}
                 None => {
                     tracing::warn!("answer_within_ms of OpenHIM's configuration is no number of milliseconds")
                 }
@@ -71,24 +80,42 @@ impl Live {
         }
         if let Some(filter) = config["log_filter"].as_str().filter(|filter| !filter.is_empty())
             && let Some(set) = self.log_filter.get()
-            && let Err(error) = set(filter)
         {
-            tracing::warn!(error, "log_filter of OpenHIM's configuration");
+            match set(filter) {
+                Ok(()) => {
+                    let mut known = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+                    if std::mem::replace(&mut *known, filter.into()) != filter {
+                        changed.insert("log_filter".into(), filter.into());
+                    }
+                }
+                Err(error) => tracing::warn!(error, "log_filter of OpenHIM's configuration"),
+            }
         }
+        changed
     }
 }
 
-fn membership(settings: &Settings, live: &Live) -> Result<Option<Arc<Membership>>, String> {
+fn membership(
+    settings: &Settings,
+    live: &Live,
+    corridor: &Corridor,
+) -> Result<Option<Arc<Membership>>, String> {
     if !settings.openhim.enabled {
         return Ok(None);
     }
     let api = Arc::new(OpenHimApi::new(&settings.openhim).map_err(|e| format!("openhim: {e}"))?);
-    let live = live.clone();
-    let configure = Arc::new(move |config: &Value| live.configure(config));
+    let (live, corridor) = (live.clone(), corridor.clone());
+    let configure = Arc::new(move |config: &Value| {
+        let settings = live.configure(config);
+        if !settings.is_empty() {
+            let console = Agent::new(Kind::OpenHim, "", None);
+            corridor.journal().note(corridor.event(console, Act::Configured { settings }));
+        }
+    });
     Ok(Some(Arc::new(Membership::new(api, &settings.openhim, configure))))
 }
 
-fn journal_path(settings: &Settings) -> &Path {
+pub fn journal_path(settings: &Settings) -> &Path {
     Path::new(settings.journal.url.trim_start_matches("sqlite:"))
 }
 
@@ -139,8 +166,11 @@ impl House {
         }
         let corridor = Corridor::new(near, mappings, traffic, clock, options(settings));
         let answer_within = Arc::new(AtomicU64::new(settings.server.answer_within_ms));
-        let live = Live { answer_within: answer_within.clone(), log_filter: Arc::default() };
-        let membership = membership(settings, &live)?;
+        let live =
+            Live { answer_within: answer_within.clone(), log_filter: Arc::default(), filter: Arc::default() };
+        let membership = membership(settings, &live, &corridor)?;
+        let started = corridor.event(Agent::mediator(), started(settings, address));
+        journal.record(started).await.map_err(|e| format!("the audit trail: {e}"))?;
         let taken_up = corridor.start().await.map_err(|e| e.to_string())?;
         start_polls(settings, &servers, &corridor);
         if settings.journal.keep_days > 0 {
@@ -153,12 +183,13 @@ impl House {
         if let Some(membership) = membership {
             tokio::spawn(membership.run(journal, member_clock, corridor.stopping()));
         }
+        tokio::spawn(keep_trail(door.clone(), corridor.clone(), settings.audit.keep_days));
         let within = Duration::from_millis(settings.server.shutdown_within_ms);
         let stop = CancellationToken::new();
-        let router = door.router(&settings.server.base_path);
+        let router = door.clone().router(&settings.server.base_path);
         let server = tokio::spawn(server.run(router, stop.clone(), within));
         tracing::info!(%address, taken_up, "open");
-        Ok(Self { corridor, address, live, stop, server, within, _claim: claim })
+        Ok(Self { corridor, address, live, door, stop, server, within, _claim: claim })
     }
 
     /// No new callers; those inside are answered; what is under way finishes or is parked.
@@ -170,7 +201,67 @@ impl House {
         if tokio::time::timeout(half, &mut server).await.is_err() {
             server.abort();
         }
+        self.door.count_refusals();
+        let stopped = self.corridor.event(Agent::mediator(), Act::Stopped);
+        if let Err(error) = self.corridor.journal().record(stopped).await {
+            tracing::error!(%error, "the audit trail does not say that we stopped");
+        }
+        tell_head(&self.corridor).await;
         tracing::info!("closed");
+    }
+}
+
+/// What we are, and where the names of destinations in the trail lead.
+fn started(settings: &Settings, address: SocketAddr) -> Act {
+    let servers = all_servers(settings).map(|(name, server)| (name.to_string(), server.url.clone()));
+    let cht = ("cht".to_string(), settings.cht.url.clone());
+    Act::Started {
+        version: env!("CARGO_PKG_VERSION").into(),
+        listens: address.to_string(),
+        reaches: servers.chain([cht]).collect(),
+    }
+}
+
+/// The hash of the newest record goes to the log: whoever rewrites the whole trail cannot rewrite that too.
+async fn tell_head(corridor: &Corridor) {
+    match corridor.journal().head().await {
+        Ok(head) => {
+            let (records, head) = head.unwrap_or_default();
+            tracing::info!(records, %head, "audit trail");
+        }
+        Err(error) => tracing::error!(%error, "the audit trail cannot be read"),
+    }
+}
+
+/// Each minute refusals that were only counted are recorded, each hour the log is told the head, each day what
+/// is too old goes.
+async fn keep_trail(door: Door, corridor: Corridor, keep_days: u32) {
+    let stop = corridor.stopping();
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    for i in 0_u64.. {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = minute.tick() => {}
+        }
+        door.count_refusals();
+        if i % 60 == 0 {
+            tell_head(&corridor).await;
+        }
+        if i % 1440 == 0 && keep_days > 0 {
+            cut_trail(&corridor, keep_days).await;
+        }
+    }
+}
+
+async fn cut_trail(corridor: &Corridor, keep_days: u32) {
+    let now = corridor.now();
+    let before = now - i64::from(keep_days) * 86_400_000;
+    loop {
+        match corridor.journal().cut(before, now).await {
+            Ok(0) => return,
+            Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(error) => return tracing::error!(%error, "the audit trail cannot be cut"),
+        }
     }
 }
 

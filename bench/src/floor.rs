@@ -35,6 +35,8 @@ async fn take(State(journal): State<Arc<dyn Journal>>, body: Bytes) -> &'static 
         via: None,
         again: None,
         revision: None,
+        from: None,
+        patients: Vec::new(),
     };
     journal.accept(vec![message]).await.expect("written");
     "{}"

@@ -9,6 +9,7 @@ macro_rules! say {
     }};
 }
 
+mod audit;
 mod check;
 mod scaffold;
 mod secret;
@@ -49,6 +50,9 @@ enum Command {
     /// Find, explain and rerun what did not arrive.
     #[command(subcommand)]
     Transactions(transactions::Command),
+    /// Verify and export the audit trail.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Make a client's secret: prints the hash for the configuration.
     HashSecret,
     /// Ask a running mediator whether it is ready: for container health checks.
@@ -72,6 +76,7 @@ pub fn run() -> ExitCode {
                 Command::Translate(options) => translate::run(&settings, &options),
                 Command::Scaffold(options) => scaffold::run(&settings, &options),
                 Command::Transactions(command) => with_runtime(transactions::run(settings, command)),
+                Command::Audit(command) => with_runtime(audit::run(settings, command)),
                 Command::Health => with_runtime(serve::health(settings)),
                 Command::HashSecret | Command::MappingSchema | Command::Check(_) | Command::Sandbox(_) => {
                     ExitCode::SUCCESS

@@ -1,6 +1,7 @@
 //! `serve` and `health`.
 use super::fail;
 use crate::config::{self, Settings};
+use crate::domain::audit::{Agent, Kind};
 use crate::house::{House, SetLogFilter};
 use crate::systems::openhim::pin;
 use std::path::Path;
@@ -65,7 +66,8 @@ async fn work_until_told(house: &House) {
             _ = term.recv() => return,
             _ = int.recv() => return,
             _ = hup.recv() => {
-                if let Err(mistakes) = house.corridor.reload_mappings().await {
+                let by = Agent::new(Kind::User, "SIGHUP", None);
+                if let Err(mistakes) = house.corridor.reload_mappings(by).await {
                     mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
                 }
             }

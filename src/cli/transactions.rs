@@ -2,9 +2,11 @@
 //! does not. Changes are left for the mediator, which makes them.
 use super::fail;
 use crate::config::Settings;
+use crate::domain::audit::Act as Deed;
 use crate::domain::message::Route;
 use crate::domain::plan::{Act, Status};
-use crate::flow::ports::{Action, Filter, Journal, Row, Transaction};
+use crate::flow::audit::Audit;
+use crate::flow::ports::{Action, Filter, Journal, JournalError, Row, Transaction};
 use crate::house;
 use crate::journal::embedded::Embedded;
 use crate::translate::check_valid;
@@ -63,6 +65,9 @@ pub(super) async fn run(settings: Settings, command: Command) -> ExitCode {
         Ok(journal) => journal,
         Err(error) => return fail(&error),
     };
+    if let Err(error) = leave_trace(&journal, &command).await {
+        return fail(&format!("{error}; nothing is shown that the audit trail cannot record"));
+    }
     match command {
         Command::List(options) => list(&journal, options).await,
         Command::Show { id, body } => show(&journal, &id, body).await,
@@ -70,6 +75,27 @@ pub(super) async fn run(settings: Settings, command: Command) -> ExitCode {
         Command::Rerun { id, .. } => change(&journal, &id, Action::Rerun).await,
         Command::Cancel { id } => change(&journal, &id, Action::Cancel).await,
     }
+}
+
+/// Who looked at what. Changes are recorded where they are made.
+async fn leave_trace(journal: &Embedded, command: &Command) -> Result<(), JournalError> {
+    let (act, transaction) = match command {
+        Command::List(_) => (Deed::Searched { path: "transactions list".into(), query: String::new() }, None),
+        Command::Show { id, body } => {
+            let what = if *body { "transaction with its body" } else { "transaction" };
+            (Deed::Read { what: what.into() }, Some(id.clone()))
+        }
+        Command::Rerun { .. } | Command::Cancel { .. } => return Ok(()),
+    };
+    let found = match &transaction {
+        Some(id) => journal.transaction(id).await?,
+        None => None,
+    };
+    if transaction.is_some() && found.is_none() {
+        return Ok(());
+    }
+    let patients = found.map(|found| found.patients()).unwrap_or_default();
+    journal.record(super::audit::event(act, transaction, patients)).await
 }
 
 async fn list(journal: &Embedded, options: List) -> ExitCode {
@@ -195,7 +221,7 @@ async fn change(journal: &Embedded, id: &str, action: Action) -> ExitCode {
     if let Ok(None) = journal.transaction(id).await {
         return fail(&format!("there is no transaction {id}"));
     }
-    let number = match journal.request(action, id).await {
+    let number = match journal.request(action, id, &super::audit::user()).await {
         Ok(number) => number,
         Err(error) => return fail(&error.to_string()),
     };

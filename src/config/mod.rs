@@ -20,6 +20,7 @@ use std::path::PathBuf;
 pub struct Settings {
     pub server: Server,
     pub journal: Journal,
+    pub audit: Audit,
     pub cht: Cht,
     pub fhir: FhirServer,
     /// Further FHIR servers, by name. `[fhir]` is the destination named `fhir`.
@@ -66,6 +67,14 @@ pub struct Journal {
     /// Open transactions beyond which callers get 503.
     pub max_open: u64,
     /// Delivered, ignored and cancelled transactions are removed after this many days; 0: never.
+    pub keep_days: u32,
+}
+
+/// The audit trail. It cannot be switched off: whoever could would leave no trace of it.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Records are removed after this many days; 0: never.
     pub keep_days: u32,
 }
 

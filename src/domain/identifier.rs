@@ -18,6 +18,12 @@ pub mod system {
     pub const REQUEST: &str = "urn:cht-fhir-mediator:request";
     /// A CHT uuid that CHT itself has sent us or confirmed; others may claim what they like.
     pub const IN_CHT: &str = "urn:cht-fhir-mediator:in-cht";
+    /// Transactions of ours, in the audit trail.
+    pub const TRANSACTION: &str = "urn:cht-fhir-mediator:transaction";
+    /// Clients of `[[clients]]`, in the audit trail.
+    pub const CLIENT: &str = "urn:cht-fhir-mediator:client";
+    /// Users of the command line, by their names on the machine, in the audit trail.
+    pub const OS_USER: &str = "urn:cht-fhir-mediator:os-user";
     /// The ids of Patients that a client was answered with: it may name them so later.
     pub fn told(client: &str) -> String {
         format!("urn:cht-fhir-mediator:told:{client}")

@@ -1,4 +1,5 @@
 //! What the corridor carries, free of any system, file or clock.
+pub mod audit;
 pub mod fhir;
 pub mod follow_up;
 pub mod identifier;

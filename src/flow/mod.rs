@@ -1,4 +1,5 @@
 //! The corridor: receive -> authenticate -> journal -> translate -> identify -> deliver -> confirm.
+pub mod audit;
 pub mod confirm;
 pub mod corridor;
 pub mod deliver;

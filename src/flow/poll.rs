@@ -133,6 +133,7 @@ fn message(poll: &Poll, resource: Value) -> Message {
         idempotency_key: None,
         via: None,
         again: None,
+        from: None,
         bytes: resource.to_string().into_bytes(),
         body: resource,
     }

@@ -1,5 +1,7 @@
 //! What the corridor needs from the world. The rooms of `journal` and `systems` provide it;
 //! `house` puts them together.
+use super::audit::{Audit, patients};
+use crate::domain::audit::Event;
 use crate::domain::fhir::Entry;
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::Identifier;
@@ -44,6 +46,10 @@ pub struct NewTransaction {
     /// OpenHIM's id of the transaction that it says it sends again.
     pub again: Option<String>,
     pub revision: Option<i64>,
+    /// The IP address that it came from, for the audit trail.
+    pub from: Option<String>,
+    /// The people that it is about, as the audit trail names them.
+    pub patients: Vec<Identifier>,
 }
 
 /// Answer to journaling a message.
@@ -103,6 +109,14 @@ pub struct Transaction {
     pub orchestrations: Vec<Orchestration>,
 }
 
+impl Transaction {
+    /// The people that it is about, as the audit trail names them.
+    pub fn patients(&self) -> Vec<Identifier> {
+        let body = serde_json::from_slice(&self.body).unwrap_or_default();
+        patients(&self.route, &self.client, self.home.as_deref(), &body)
+    }
+}
+
 /// What a caller is told.
 #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Answer {
@@ -125,6 +139,8 @@ pub struct Mark {
     pub answer: Option<Answer>,
     pub orchestrations: Vec<Orchestration>,
     pub at: Millis,
+    /// What the audit trail is told together with it.
+    pub audit: Vec<Event>,
 }
 
 /// What a plan needs to be true before it is carried out, and what its steps changed.
@@ -149,6 +165,8 @@ pub struct Command {
     pub number: i64,
     pub action: Action,
     pub transaction: String,
+    /// The OS user who asks.
+    pub by: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,7 +235,7 @@ pub type Tell = Arc<dyn Fn(&[Accepted]) + Send + Sync>;
 
 /// The durable store. `journal::contract` is the suite that every implementation passes.
 #[async_trait]
-pub trait Journal: Send + Sync + 'static {
+pub trait Journal: Audit {
     /// Whom to tell of each accepted message, once it is safe, in the order of their numbers and before
     /// its sender is: what is on disk is carried out even if nobody waits for the answer any more.
     fn on_accepted(&self, tell: Tell);
@@ -267,16 +285,16 @@ pub trait Journal: Send + Sync + 'static {
     async fn client_via(&self, openhim: &str) -> Result<Option<String>, JournalError>;
 
     /// Leaves a command for the mediator that runs on this journal.
-    async fn request(&self, action: Action, transaction: &str) -> Result<i64, JournalError>;
+    async fn request(&self, action: Action, transaction: &str, by: &str) -> Result<i64, JournalError>;
     async fn commands(&self) -> Result<Vec<Command>, JournalError>;
     async fn command_done(&self, number: i64, outcome: &str) -> Result<(), JournalError>;
     async fn command_outcome(&self, number: i64) -> Result<Option<String>, JournalError>;
-    /// Opens a transaction again (rerun) or ends it (cancel), durably.
+    /// Opens a transaction again (rerun) or ends it (cancel), durably, and with its record in the audit trail.
     async fn change(
         &self,
         id: &str,
         action: Action,
-        at: Millis,
+        audit: Event,
     ) -> Result<Result<Head, String>, JournalError>;
     /// Removes what is finished and older than `before`; failed ones stay. Answers how many.
     async fn retain(&self, before: Millis) -> Result<u64, JournalError>;

@@ -3,6 +3,8 @@ use super::Door;
 use super::reply::{Reader, json_response, refusal};
 use super::request::Place;
 use crate::config::Role;
+use crate::domain::audit::Act;
+use crate::domain::message::Route;
 use crate::domain::plan::Status;
 use crate::flow::ports::{Action, Filter, Transaction};
 use axum::extract::{Query, Request, State};
@@ -18,13 +20,18 @@ pub(super) async fn list(
     Query(query): Query<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    if let Err(refused) = door.open(request, Reader::Plain, &[Role::Admin]).await {
-        return *refused;
-    }
+    let opened = match door.open(request, Reader::Plain, &[Role::Admin]).await {
+        Ok(opened) => opened,
+        Err(refused) => return *refused,
+    };
     let filter = match filter(&query) {
         Ok(filter) => filter,
         Err(text) => return refusal(Reader::Plain, 400, "invalid", "", text),
     };
+    let act = Act::Searched { path: "/transactions".into(), query: asked(&filter) };
+    if let Err(refused) = door.shows(Reader::Plain, &opened.caller, act, None, Vec::new()).await {
+        return *refused;
+    }
     match door.corridor().journal().list(filter).await {
         Ok(rows) => json_response(Reader::Plain, 200, &json!({"transactions": rows})),
         Err(error) => refusal(Reader::Plain, 503, "transient", "", &error.to_string()),
@@ -48,6 +55,15 @@ fn filter(query: &HashMap<String, String>) -> Result<Filter, &'static str> {
     }
 }
 
+/// What was understood of the query, for the audit trail.
+fn asked(filter: &Filter) -> String {
+    let status = filter.status.map(|status| format!("status={}", status.as_str()));
+    let route = filter.route.as_deref().and_then(|route| route.parse::<Route>().ok());
+    let route = route.map(|route| format!("route={route}"));
+    let limit = filter.limit.map(|limit| format!("limit={limit}"));
+    [status, route, limit].into_iter().flatten().collect::<Vec<_>>().join("&")
+}
+
 /// How a transaction stands. Who sent it may ask; what it said is not shown.
 pub(super) async fn show(State(door): State<Door>, Place(id): Place<String>, request: Request) -> Response {
     let opened = match door.open(request, Reader::Plain, EVERYBODY).await {
@@ -56,7 +72,11 @@ pub(super) async fn show(State(door): State<Door>, Place(id): Place<String>, req
     };
     match door.corridor().journal().transaction(&id).await {
         Ok(Some(t)) if t.client == opened.caller.id || opened.caller.may(Role::Admin) => {
-            json_response(Reader::Plain, 200, &shown(&t))
+            let act = Act::Read { what: "transaction".into() };
+            match door.shows(Reader::Plain, &opened.caller, act, Some(id), t.patients()).await {
+                Ok(()) => json_response(Reader::Plain, 200, &shown(&t)),
+                Err(refused) => *refused,
+            }
         }
         Ok(_) => refusal(Reader::Plain, 404, "not-found", "", "there is no such transaction"),
         Err(error) => refusal(Reader::Plain, 503, "transient", "", &error.to_string()),
@@ -102,10 +122,11 @@ pub(super) async fn rerun(
 
 /// Reads the mappings anew.
 pub(super) async fn reload(State(door): State<Door>, request: Request) -> Response {
-    if let Err(refused) = door.open(request, Reader::Plain, &[Role::Admin]).await {
-        return *refused;
-    }
-    match door.corridor().reload_mappings().await {
+    let opened = match door.open(request, Reader::Plain, &[Role::Admin]).await {
+        Ok(opened) => opened,
+        Err(refused) => return *refused,
+    };
+    match door.corridor().reload_mappings(opened.caller.agent()).await {
         Ok(names) => json_response(Reader::Plain, 200, &json!({"mappings": names})),
         Err(mistakes) => json_response(
             Reader::Plain,
@@ -121,14 +142,15 @@ pub(super) async fn cancel(State(door): State<Door>, Place(id): Place<String>, r
 }
 
 async fn change(door: &Door, id: &str, action: Result<Action, &str>, request: Request) -> Response {
-    if let Err(refused) = door.open(request, Reader::Plain, &[Role::Admin]).await {
-        return *refused;
-    }
+    let opened = match door.open(request, Reader::Plain, &[Role::Admin]).await {
+        Ok(opened) => opened,
+        Err(refused) => return *refused,
+    };
     let action = match action {
         Ok(action) => action,
         Err(text) => return refusal(Reader::Plain, 400, "invalid", "", text),
     };
-    match door.corridor().change(id, action).await {
+    match door.corridor().change(id, action, opened.caller.agent()).await {
         Ok(Ok(head)) => json_response(Reader::Plain, 200, &json!({"id": head.id, "status": head.status})),
         Ok(Err(why)) => refusal(Reader::Plain, 409, "conflict", "", &why),
         Err(error) => refusal(Reader::Plain, 503, "transient", "", &error.to_string()),

@@ -33,6 +33,8 @@ pub struct Caller {
     pub via: Option<String>,
     /// OpenHIM's transaction that this one repeats.
     pub again: Option<String>,
+    /// The IP address that it calls from.
+    pub from: Option<String>,
 }
 
 impl Caller {
@@ -84,6 +86,7 @@ impl Clients {
                     is_core: client.openhim,
                     via: None,
                     again: None,
+                    from: None,
                 },
                 hash: client.secret.expose_secret().to_string(),
             })
@@ -109,6 +112,7 @@ impl Clients {
                 is_core: true,
                 via: None,
                 again: None,
+                from: None,
             });
         }
         let shown = read(authorization.ok_or(Denied::Missing)?).ok_or(Denied::Wrong)?;
@@ -120,6 +124,12 @@ impl Clients {
             return Ok(known.caller.clone());
         }
         self.check(&candidates, shown.secret).await
+    }
+
+    /// The client that a caller claims to be, if there is such a one. Whether they are it is another question.
+    pub fn claimed(&self, authorization: Option<&HeaderValue>) -> Option<&str> {
+        let id = read(authorization?)?.id?;
+        self.known.iter().map(|known| known.caller.id.as_str()).find(|known| *known == id)
     }
 
     async fn check(&self, candidates: &[&Known], secret: Vec<u8>) -> Result<Caller, Denied> {

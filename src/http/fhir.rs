@@ -3,11 +3,13 @@ use super::Door;
 use super::reply::{self, Reader, refusal};
 use super::request::{LARGE, Place, Read, off_the_loop_if};
 use crate::config::Role;
+use crate::domain::audit::Act;
 use crate::domain::fhir::{identifiers, mark_create_only, set_identifiers};
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
 use crate::domain::plan::FollowUp;
+use crate::flow::audit::patients;
 use crate::flow::corridor::Message;
 use crate::flow::identify::directory_key;
 use crate::flow::ports::{Accepted, JournalError};
@@ -406,7 +408,16 @@ pub(super) async fn read(
         Err(refused) => return *refused,
     };
     match read_one(&door, &opened.caller.id, &kind, &id).await {
-        Ok(Some(resource)) => reply::json_response(Reader::Fhir, 200, &resource),
+        Ok(Some(resource)) => {
+            let caller = &opened.caller;
+            let route = Route::Fhir(kind.clone());
+            let about = patients(&route, &caller.id, caller.destination.as_deref(), &resource);
+            let act = Act::Read { what: format!("{kind}/{id}") };
+            match door.shows(Reader::Fhir, caller, act, None, about).await {
+                Ok(()) => reply::json_response(Reader::Fhir, 200, &resource),
+                Err(refused) => *refused,
+            }
+        }
         Ok(None) => {
             let text = "only requests that you sent here can be read here";
             refusal(Reader::Fhir, 404, "not-found", "", text)

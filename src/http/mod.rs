@@ -1,5 +1,6 @@
 //! The HTTP door: who calls, may they, and what they said; then into the corridor.
 mod admin;
+mod audit;
 pub mod auth;
 mod fhir;
 mod health;
@@ -10,12 +11,14 @@ mod push;
 mod reply;
 mod request;
 pub mod server;
+mod trail;
 
 use crate::config::{self, Role};
 use crate::domain::message::Route;
 use crate::domain::plan::Status;
 use crate::flow::corridor::{Corridor, Message};
 use crate::flow::ports::{Accepted, Head, JournalError, Millis, OpenHim};
+use audit::{Known, Refusals};
 use auth::{Caller, Clients};
 use axum::Router;
 use axum::extract::{OriginalUri, Request};
@@ -27,8 +30,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use reply::{Reader, refusal};
 use request::{Closed, Limits, Opened};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What every handler needs.
@@ -50,6 +53,9 @@ struct Inner {
     profiles: BTreeMap<String, String>,
     metrics: PrometheusHandle,
     started: Instant,
+    /// We speak TLS ourselves.
+    tls: bool,
+    refusals: Mutex<Refusals>,
 }
 
 impl Door {
@@ -81,6 +87,8 @@ impl Door {
             profiles: settings.profiles.clone(),
             metrics,
             started: Instant::now(),
+            tls: settings.tls_cert.is_some(),
+            refusals: Mutex::default(),
         }))
     }
 
@@ -104,6 +112,8 @@ impl Door {
             .route("/fhir", post(fhir::bundle))
             .route("/fhir/", post(fhir::bundle))
             .route("/fhir/metadata", get(fhir::metadata))
+            .route("/fhir/AuditEvent", get(trail::search))
+            .route("/fhir/AuditEvent/{id}", get(trail::read))
             .route("/fhir/{Type}", post(fhir::create).put(fhir::update_by_identifier))
             .route("/fhir/{Type}/{id}", put(fhir::update).get(fhir::read))
             .route("/transactions", get(admin::list))
@@ -117,6 +127,7 @@ impl Door {
             .route("/metrics", get(health::metrics))
             .fallback(nothing_here)
             .method_not_allowed_fallback(wrong_method);
+        let routes = routes.layer(middleware::from_fn_with_state(self.clone(), audit::refusals));
         let routes = routes.layer(middleware::from_fn_with_state(self.clone(), openhim::envelope));
         let router = routes.clone().route("/", get(health::status));
         let router = match base_path.trim_end_matches('/') {
@@ -143,9 +154,11 @@ impl Door {
         let base = self.base_of(&request);
         let mut opened = Closed::new(request, reader).open(&self.0.clients, roles).await?;
         opened.caller.base = base;
+        opened.caller.from = audit::address(&opened.parts.extensions);
         if opened.caller.is_core && self.0.openhim.is_some() {
             self.speaks_for(&mut opened).await;
         }
+        Known::note(&opened.parts.extensions, opened.caller.agent());
         Ok(opened)
     }
 
@@ -243,7 +256,8 @@ impl Door {
                 if route.is_cht() && !caller.may(Role::Push) && answer.body["status"] == "failed" =>
             {
                 let why = answer.body["message"].as_str().unwrap_or_default();
-                refusal(reader, 422, "processing", "", &format!("{why} (transaction {})", head.id))
+                let text = format!("{why} (transaction {})", head.id);
+                reply::named(refusal(reader, 422, "processing", "", &text), &head.id)
             }
             Some(mut answer) => {
                 if answer.status == 201 {
@@ -284,6 +298,7 @@ impl Door {
             idempotency_key: read.idempotency_key,
             via: caller.via.clone(),
             again: caller.again.clone(),
+            from: caller.from.clone(),
             bytes: read.bytes,
             body: read.body,
         }

@@ -36,12 +36,17 @@ pub fn json_response(reader: Reader, status: u16, body: &Value) -> Response {
     response
 }
 
+/// Why it is a refusal: FHIR's issue type.
+#[derive(Clone)]
+pub struct Code(pub String);
+
 pub fn refusal(reader: Reader, status: u16, code: &str, expression: &str, text: &str) -> Response {
     let body = match reader {
         Reader::Fhir => operation_outcome("error", code, expression, text),
         Reader::Plain => json!({"error": text}),
     };
     let mut response = json_response(reader, status, &body);
+    response.extensions_mut().insert(Code(code.into()));
     match status {
         401 => {
             header(&mut response, WWW_AUTHENTICATE, "Basic realm=\"cht-fhir-mediator\", charset=\"UTF-8\"")
@@ -54,7 +59,9 @@ pub fn refusal(reader: Reader, status: u16, code: &str, expression: &str, text: 
 
 /// Every problem of a body, each an issue.
 pub fn problems(status: u16, problems: &[Refusal]) -> Response {
-    json_response(Reader::Fhir, status, &outcome_of(problems))
+    let mut response = json_response(Reader::Fhir, status, &outcome_of(problems));
+    response.extensions_mut().insert(Code(problems.first().map(|p| p.code.to_string()).unwrap_or_default()));
+    response
 }
 
 pub fn outcome_of(problems: &[Refusal]) -> Value {
@@ -70,8 +77,7 @@ pub fn answered(reader: Reader, answer: &Answer, transaction: &str) -> Response 
     if let Some(location) = &answer.location {
         header(&mut response, LOCATION, location);
     }
-    name(&mut response, transaction);
-    response
+    named(response, transaction)
 }
 
 /// Safe, but not finished: where to look.
@@ -85,12 +91,13 @@ pub fn accepted(reader: Reader, base: &str, transaction: &str) -> Response {
     };
     let mut response = json_response(reader, 202, &body);
     header(&mut response, LOCATION, &place);
-    name(&mut response, transaction);
-    response
+    named(response, transaction)
 }
 
-fn name(response: &mut Response, transaction: &str) {
-    header(response, HeaderName::from_static("x-transaction-id"), transaction);
+/// With the transaction that it is the answer of.
+pub fn named(mut response: Response, transaction: &str) -> Response {
+    header(&mut response, HeaderName::from_static("x-transaction-id"), transaction);
+    response
 }
 
 fn header(response: &mut Response, name: HeaderName, value: &str) {

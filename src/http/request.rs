@@ -1,9 +1,11 @@
 //! A request, step by step: closed, opened once its sender is known and may come in, read. The body
 //! is out of reach before.
+use super::audit::{self, Known};
 use super::auth::{Caller, Clients, Denied};
 use super::json;
 use super::reply::{Reader, refusal};
 use crate::config::Role;
+use crate::domain::audit::{Agent, Kind};
 use crate::flow::off_the_loop;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Request};
@@ -68,14 +70,25 @@ impl Closed {
 
     /// Lets in whoever has one of the roles.
     pub async fn open(self, clients: &Clients, roles: &[Role]) -> Result<Opened, Box<Response>> {
-        let caller = match said_once(&self.parts, AUTHORIZATION) {
-            Ok(authorization) => clients.authenticate(authorization).await,
+        let shown = said_once(&self.parts, AUTHORIZATION);
+        let extensions = &self.parts.extensions;
+        let caller = match shown {
+            Ok(shown) => clients.authenticate(shown).await,
             Err(()) => Err(Denied::Wrong),
         };
         let caller = match caller {
             Ok(caller) if roles.iter().any(|role| caller.may(*role)) => Ok(caller),
-            Ok(_) => Err(Denied::Role),
-            Err(denied) => Err(denied),
+            Ok(caller) => {
+                let from = audit::address(extensions);
+                Known::note(extensions, Caller { from, ..caller }.agent());
+                Err(Denied::Role)
+            }
+            Err(denied) => {
+                let claimed = shown.ok().and_then(|shown| clients.claimed(shown)).unwrap_or_default();
+                let stranger = Agent::new(Kind::Stranger, claimed, audit::address(extensions));
+                Known::note(extensions, stranger);
+                Err(denied)
+            }
         };
         match caller {
             Ok(caller) => Ok(Opened { caller, parts: self.parts, body: self.body, reader: self.reader }),

@@ -1,6 +1,8 @@
 //! Connections: TLS if configured, limits on heads, time and number, and an orderly end.
+use super::audit::Peer;
 use crate::config;
 use axum::Router;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -49,6 +51,8 @@ impl Server {
     pub async fn run(self, router: Router, stop: CancellationToken, within: Duration) {
         let graceful = GracefulShutdown::new();
         let closed = CancellationToken::new();
+        // Even if we are not waited for: what a connection took in later, nobody here would carry out.
+        let _closes = closed.clone().drop_guard();
         loop {
             let permit = tokio::select! {
                 () = stop.cancelled() => break,
@@ -60,7 +64,9 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             match stream {
-                Ok((stream, _)) => self.serve(stream, permit, router.clone(), &graceful, closed.clone()),
+                Ok((stream, from)) => {
+                    self.serve(stream, Peer(from), permit, router.clone(), &graceful, closed.clone());
+                }
                 // Out of file descriptors, or a peer that is gone already: others may still come.
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -72,12 +78,12 @@ impl Server {
         if tokio::time::timeout(within, graceful.shutdown()).await.is_err() {
             tracing::warn!("connections that did not end in time were closed");
         }
-        closed.cancel();
     }
 
     fn serve(
         &self,
         stream: TcpStream,
+        from: Peer,
         permit: OwnedSemaphorePermit,
         router: Router,
         graceful: &GracefulShutdown,
@@ -88,7 +94,11 @@ impl Server {
         http.timer(TokioTimer::new())
             .header_read_timeout(self.read_timeout)
             .max_buf_size(self.max_header_bytes);
-        let service = TowerToHyperService::new(router);
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(from);
+            router.call(request)
+        });
         let watcher = graceful.watcher();
         let (tls, read_timeout) = (self.tls.clone(), self.read_timeout);
         tokio::spawn(closed.run_until_cancelled_owned(async move {

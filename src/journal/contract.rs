@@ -1,9 +1,12 @@
 //! What every journal must hold to: one suite for all of them. A further implementation adds its
 //! `open` to `journals` and passes.
 use super::embedded::Embedded;
+use crate::domain::audit::chain::Link;
+use crate::domain::audit::{Act, Agent, Event, Kind as AgentKind, Outcome};
 use crate::domain::follow_up::{Kind, State};
 use crate::domain::identifier::Identifier;
 use crate::domain::plan::{FollowUp, Plan, Progress, Status, StepStatus};
+use crate::flow::audit::Search;
 use crate::flow::ports::{
     Accepted, Action, Answer, Facts, Filter, Journal, JournalError, Mark, NewTransaction,
 };
@@ -31,6 +34,8 @@ fn new(id: &str, key: &str, digest: &str) -> NewTransaction {
         via: None,
         again: None,
         revision: None,
+        from: Some("10.0.0.7".into()),
+        patients: vec![Identifier::new("urn:cht:uuid", format!("p-{key}"))],
     }
 }
 
@@ -47,7 +52,14 @@ fn mark(id: &str, status: Status) -> Mark {
         answer: Some(Answer { status: 200, body: json!({"a": 1}), location: None }),
         orchestrations: Vec::new(),
         at: 5,
+        audit: Vec::new(),
     }
+}
+
+fn event(transaction: &str) -> Event {
+    let act = Act::Changed { action: "rerun".into() };
+    let by = Agent::new(AgentKind::User, "alice", None);
+    Event { at: 9, by, act, transaction: Some(transaction.into()), patients: Vec::new() }
 }
 
 async fn accept(journal: &Arc<dyn Journal>, message: NewTransaction) -> Accepted {
@@ -212,9 +224,9 @@ async fn what_a_newer_one_has_overtaken_is_not_rerun() {
         accept(&journal, new(id, "k", digest)).await;
         journal.commit(mark(id, status), Facts::default()).await.expect("written");
     }
-    let refused = journal.change("1", Action::Rerun, 9).await.expect("written");
+    let refused = journal.change("1", Action::Rerun, event("1")).await.expect("written");
     assert!(refused.err().is_some_and(|why| why.contains("newer")));
-    let cancelled = journal.change("1", Action::Cancel, 9).await.expect("written");
+    let cancelled = journal.change("1", Action::Cancel, event("1")).await.expect("written");
     assert_eq!(cancelled.map(|head| head.status), Ok(Status::Cancelled));
 }
 
@@ -384,7 +396,7 @@ async fn rerun_and_cancel_change_what_they_may_and_say_why_not() {
     }
     let change = |id: &'static str, action| {
         let journal = journal.clone();
-        async move { journal.change(id, action, 9).await.expect("written").map(|head| head.status) }
+        async move { journal.change(id, action, event(id)).await.expect("written").map(|head| head.status) }
     };
     assert_eq!(change("f", Action::Rerun).await, Ok(Status::Open));
     let again = journal.transaction("f").await.expect("read").expect("there");
@@ -423,13 +435,13 @@ async fn rerun_as_planned_keeps_the_plan_and_what_is_done_of_it() {
         .commit(Mark { plan: None, ..mark("n", Status::Failed) }, Facts::default())
         .await
         .expect("written");
-    let changed = journal.change("p", Action::RerunAsPlanned, 9).await.expect("written");
+    let changed = journal.change("p", Action::RerunAsPlanned, event("p")).await.expect("written");
     assert_eq!(changed.map(|head| head.status), Ok(Status::Open));
     let again = journal.transaction("p").await.expect("read").expect("there");
     assert!(again.plan.is_some());
     let steps: Vec<_> = again.progress.iter().map(|step| (step.status, step.error.is_some())).collect();
     assert_eq!(steps, [(StepStatus::Done, true), (StepStatus::Open, false)]);
-    let refused = journal.change("n", Action::RerunAsPlanned, 9).await.expect("written");
+    let refused = journal.change("n", Action::RerunAsPlanned, event("n")).await.expect("written");
     assert!(refused.err().is_some_and(|why| why.contains("before anything was planned")));
 }
 
@@ -439,9 +451,10 @@ async fn commands_reach_whoever_runs_on_the_same_journal() {
     let (serve, shell) = (open(folder.path(), 100), open(folder.path(), 100));
     accept(&serve, new("1", "k", "A")).await;
     assert_eq!(shell.list(Filter::default()).await.expect("a list").len(), 1);
-    let number = shell.request(Action::Cancel, "1").await.expect("left");
+    let number = shell.request(Action::Cancel, "1", "alice").await.expect("left");
     let commands = serve.commands().await.expect("read");
     assert_eq!((commands.len(), commands[0].action), (1, Action::Cancel));
+    assert_eq!(commands[0].by, "alice");
     assert_eq!(shell.command_outcome(number).await.expect("read"), None);
     serve.command_done(number, "done").await.expect("written");
     assert_eq!(shell.command_outcome(number).await.expect("read").as_deref(), Some("done"));
@@ -485,4 +498,153 @@ async fn marks_do_not_force_a_write_of_their_own() {
     assert_eq!(read.head.status, Status::Delivered, "and yet whoever reads it knows");
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(open().await, 0);
+}
+
+async fn trail(journal: &Arc<dyn Journal>, search: Search) -> Vec<Link> {
+    journal.records(Search { limit: 1000, ..search }).await.expect("records")
+}
+
+#[tokio::test]
+async fn what_is_accepted_is_in_the_trail_and_what_is_not_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    let poll =
+        |id: &str| NewTransaction { route: "poll/fhir".parse().expect("a route"), ..new(id, "p", "A") };
+    accept(&journal, NewTransaction { via: Some("him-1".into()), ..new("1", "k", "A") }).await;
+    accept(&journal, new("2", "k", "A")).await;
+    accept(&journal, NewTransaction { strict: true, ..new("3", "k", "B") }).await;
+    accept(&journal, poll("4")).await;
+    accept(&journal, poll("5")).await;
+    let found = trail(&journal, Search::default()).await;
+    let told: Vec<(Option<&str>, bool)> = found
+        .iter()
+        .map(|link| match &link.record.event {
+            Event { act: Act::Accepted { repeat, .. }, transaction, .. } => (transaction.as_deref(), *repeat),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, [(Some("1"), false), (Some("1"), true), (Some("4"), false)]);
+    let first = &found[0].record;
+    assert_eq!(
+        (first.seq, first.event.at, first.event.by.from.as_deref()),
+        (1, 1_795_467_014_033, Some("10.0.0.7"))
+    );
+    assert!(
+        first.event.is_about("urn:cht:uuid|p-k")
+            && first.event.is_about("him-1")
+            && !found[2].record.event.is_about("1")
+    );
+}
+
+#[tokio::test]
+async fn a_change_of_state_and_its_record_are_one_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    accept(&journal, new("1", "k", "A")).await;
+    let told = Event {
+        act: Act::Delivered {
+            to: "fhir".into(),
+            outcome: Outcome::Done,
+            attempts: 1,
+            ends: Some(Status::Delivered),
+        },
+        by: Agent::mediator(),
+        ..event("1")
+    };
+    let with = |mark: Mark| Mark { audit: vec![told.clone()], ..mark };
+    journal.mark(with(mark("1", Status::Open)));
+    journal.commit(with(mark("1", Status::Failed)), Facts::default()).await.expect("written");
+    let conflict = Facts {
+        links: vec![(Identifier::new("s", "1"), "p".into()), (Identifier::new("s", "1"), "q".into())],
+        ..Facts::default()
+    };
+    journal
+        .commit(mark("1", Status::Failed), Facts { links: conflict.links[..1].to_vec(), ..Facts::default() })
+        .await
+        .expect("written");
+    let refused = journal.commit(
+        with(mark("1", Status::Failed)),
+        Facts { links: conflict.links[1..].to_vec(), ..Facts::default() },
+    );
+    assert!(matches!(refused.await, Err(JournalError::Conflict(_))));
+    journal.change("1", Action::Rerun, event("1")).await.expect("written").expect("reruns");
+    assert!(journal.change("nobody", Action::Rerun, event("nobody")).await.expect("written").is_err());
+    let found = trail(&journal, Search { after: 1, ..Search::default() }).await;
+    let acts: Vec<&Event> = found.iter().map(|link| &link.record.event).collect();
+    assert_eq!(acts, [&told, &told, &event("1")], "and nothing of what was refused");
+}
+
+#[tokio::test]
+async fn the_trail_is_found_by_who_what_when_and_how_it_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    for (at, name, act) in [
+        (10, "alice", Act::Changed { action: "rerun".into() }),
+        (20, "bob", Act::Read { what: "transaction".into() }),
+        (
+            30,
+            "alice",
+            Act::Refused { request: "GET /transactions".into(), status: 403, code: "forbidden".into() },
+        ),
+    ] {
+        let by = Agent::new(AgentKind::User, name, None);
+        let patients = vec![Identifier::new("s|t", format!("p|{at}"))];
+        journal.record(Event { at, by, act, patients, ..event(&format!("t{at}")) }).await.expect("written");
+    }
+    let search = Search::default;
+    for (search, expected) in [
+        (search(), vec![1, 2, 3]),
+        (Search { newest_first: true, ..search() }, vec![3, 2, 1]),
+        (Search { after: 1, before: Some(3), ..search() }, vec![2]),
+        (Search { from: Some(20), until: Some(30), ..search() }, vec![2]),
+        (Search { agent: Some("alice".into()), ..search() }, vec![1, 3]),
+        (Search { agent: Some("ali".into()), ..search() }, vec![]),
+        (Search { about: vec!["t20".into(), "t30".into()], ..search() }, vec![2, 3]),
+        (Search { about: vec![Identifier::new("s|t", "p|30").token()], ..search() }, vec![3]),
+        (Search { about: vec![Identifier::new("s", "p|30").token()], ..search() }, vec![]),
+        (Search { action: Some("R".into()), ..search() }, vec![2, 3]),
+        (Search { outcome: Some("4".into()), ..search() }, vec![3]),
+    ] {
+        let found: Vec<u64> =
+            trail(&journal, search.clone()).await.iter().map(|link| link.record.seq).collect();
+        assert_eq!(found, expected, "{search:?}");
+    }
+    assert_eq!(journal.records(Search { limit: 2, ..search() }).await.expect("records").len(), 2);
+}
+
+#[tokio::test]
+async fn whoever_writes_to_the_trail_writes_one_chain() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (serve, shell) = (open(folder.path(), 100), open(folder.path(), 100));
+    for i in 0..20 {
+        let journal = if i % 2 == 0 { &serve } else { &shell };
+        journal.record(event(&format!("t{i}"))).await.expect("written");
+    }
+    let found = trail(&serve, Search::default()).await;
+    assert_eq!(found.len(), 20);
+    assert!(
+        found
+            .windows(2)
+            .all(|two| two[1].previous == two[0].hash && two[1].record.seq == two[0].record.seq + 1)
+    );
+    assert_eq!(serve.head().await.expect("read"), Some((20, found[19].hash)));
+}
+
+#[tokio::test]
+async fn the_trail_is_cut_from_its_old_end_only_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    assert_eq!(journal.cut(100, 100).await.expect("cut"), 0);
+    // The fourth is old, but it came after one that is not: a clock jumped back.
+    for at in [10, 20, 30, 5] {
+        journal.record(Event { at, ..event("t") }).await.expect("written");
+    }
+    let last = trail(&journal, Search::default()).await[1].hash;
+    assert_eq!(journal.cut(30, 99).await.expect("cut"), 2);
+    assert_eq!(journal.cut(30, 99).await.expect("cut"), 0);
+    let left = trail(&journal, Search::default()).await;
+    let acts: Vec<(u64, i64)> = left.iter().map(|link| (link.record.seq, link.record.event.at)).collect();
+    assert_eq!(acts, [(3, 30), (4, 5), (5, 99)]);
+    assert_eq!(left[0].previous, last, "the oldest that is left still says what was before it");
+    assert_eq!(left[2].record.event.act, Act::Cut { through: 2, hash: last.to_string() });
 }

@@ -1,8 +1,10 @@
 //! The embedded journal: SQLite in WAL mode, synchronous=FULL, one writer that groups commits.
 //! Readers have connections of their own and never wait for it.
+use super::audit::{self, append};
 use super::rows::{self, HEAD, LIST, TRANSACTION, to_json};
 use super::schema;
 use super::writer::{Write, Writer};
+use crate::domain::audit::Event;
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
@@ -54,12 +56,12 @@ impl Embedded {
         })
     }
 
-    fn writer(&self) -> Result<&Writer, JournalError> {
+    pub(super) fn writer(&self) -> Result<&Writer, JournalError> {
         self.writer.as_ref().ok_or_else(|| JournalError::Unwritable("the journal is closed".into()))
     }
 
     /// Runs `work` in the next group and answers when that is on disk.
-    async fn write<T, F>(&self, work: F) -> Result<T, JournalError>
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, JournalError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<Result<T, JournalError>> + Send + 'static,
@@ -115,7 +117,7 @@ impl Embedded {
         });
     }
 
-    async fn read<T, F>(&self, work: F) -> Result<T, JournalError>
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T, JournalError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -182,7 +184,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     schema::migrate(connection)
 }
 
-fn reader(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -353,7 +355,7 @@ fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
         finished,
         (!mark.orchestrations.is_empty()).then(|| to_json(&mark.orchestrations)).transpose()?
     ])?;
-    Ok(())
+    mark.audit.iter().try_for_each(|event| append(c, event))
 }
 
 /// The system of the first identifier that is somebody else's, if there is one.
@@ -501,7 +503,12 @@ impl Journal for Embedded {
             if open >= max_open {
                 return Ok(Err(JournalError::Full(open)));
             }
-            messages.iter().map(|new| accept_one(c, new)).collect::<rusqlite::Result<Vec<_>>>().map(Ok)
+            let accept = |new| {
+                let accepted = accept_one(c, new)?;
+                audit::accepted(new, &accepted).map_or(Ok(()), |event| append(c, &event))?;
+                Ok(accepted)
+            };
+            messages.iter().map(accept).collect::<rusqlite::Result<Vec<_>>>().map(Ok)
         };
         let tell = move |accepted: &Vec<Accepted>| {
             if let Some(tell) = tell.get() {
@@ -535,7 +542,8 @@ impl Journal for Embedded {
         let Ok(writer) = self.writer() else { return };
         let (pending, id, number) = (self.pending.clone(), mark.id.clone(), self.marks.fetch_add(1, Relaxed));
         lock(&pending).insert(id.clone(), (number, mark.clone()));
-        let own = id.clone();
+        // One that has something for the audit trail is written even if a newer one says all else.
+        let of = mark.audit.is_empty().then(|| id.clone());
         writer.submit_always(Write {
             work: Box::new(move |c| write_mark(c, &mark)),
             done: Box::new(move |_| {
@@ -545,7 +553,7 @@ impl Journal for Embedded {
                 }
             }),
             waited_for: false,
-            of: Some(own),
+            of,
         });
     }
 
@@ -739,12 +747,12 @@ impl Journal for Embedded {
         .await
     }
 
-    async fn request(&self, action: Action, transaction: &str) -> Result<i64, JournalError> {
-        let transaction = transaction.to_string();
+    async fn request(&self, action: Action, transaction: &str, by: &str) -> Result<i64, JournalError> {
+        let (transaction, by) = (transaction.to_string(), by.to_string());
         self.write(move |c| {
             c.execute(
-                "INSERT INTO commands (action, transaction_id) VALUES (?1, ?2)",
-                [action.as_str(), &transaction],
+                "INSERT INTO commands (action, transaction_id, asked_by) VALUES (?1, ?2, ?3)",
+                [action.as_str(), &transaction, &by],
             )?;
             Ok(Ok(c.last_insert_rowid()))
         })
@@ -754,11 +762,11 @@ impl Journal for Embedded {
     async fn commands(&self) -> Result<Vec<Command>, JournalError> {
         self.read(|c| {
             c.prepare_cached(
-                "SELECT number, action, transaction_id FROM commands WHERE outcome IS NULL ORDER BY number",
+                "SELECT number, action, transaction_id, asked_by FROM commands WHERE outcome IS NULL ORDER BY number",
             )?
             .query_map([], |row| {
                 let action = Action::parse(&row.get::<_, String>(1)?).unwrap_or(Action::Rerun);
-                Ok(Command { number: row.get(0)?, action, transaction: row.get(2)? })
+                Ok(Command { number: row.get(0)?, action, transaction: row.get(2)?, by: row.get(3)? })
             })?
             .collect()
         })
@@ -787,10 +795,17 @@ impl Journal for Embedded {
         &self,
         id: &str,
         action: Action,
-        at: Millis,
+        audit: Event,
     ) -> Result<Result<Head, String>, JournalError> {
         let own = id.to_string();
-        let changed = self.write(move |c| change(c, &own, action, at).map(Ok)).await;
+        let work = move |c: &Connection| {
+            let changed = change(c, &own, action, audit.at)?;
+            if changed.is_ok() {
+                append(c, &audit)?;
+            }
+            Ok(Ok(changed))
+        };
+        let changed = self.write(work).await;
         lock(&self.pending).remove(id);
         changed
     }

@@ -1,4 +1,5 @@
 //! The durable store of transactions, of who is who, and of open requests.
+pub mod audit;
 pub mod claim;
 pub mod embedded;
 mod rows;

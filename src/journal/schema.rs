@@ -88,6 +88,26 @@ CREATE INDEX via_by_id ON via (id);
 CREATE INDEX via_untold ON via (since) WHERE state <> 'told';
 CREATE TRIGGER via_gone AFTER DELETE ON transactions BEGIN DELETE FROM via WHERE id = old.id; END;
 "#,
+    r#"
+-- The audit trail. Numbers are never used twice: what is missing at the end is missed.
+CREATE TABLE audit (
+  seq    INTEGER PRIMARY KEY AUTOINCREMENT,
+  at     INTEGER NOT NULL,
+  record TEXT NOT NULL,
+  hash   BLOB NOT NULL
+);
+-- The last record of each part that was cut off for its age.
+CREATE TABLE audit_cuts (seq INTEGER PRIMARY KEY, hash BLOB NOT NULL);
+CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit
+WHEN old.seq > (SELECT COALESCE(MAX(seq), 0) FROM audit_cuts) BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+-- The OS user who asks.
+ALTER TABLE commands ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
+"#,
 ];
 
 /// Brings a journal of any earlier release up to this one. A newer one is refused, not guessed at.

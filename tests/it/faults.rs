@@ -1,5 +1,6 @@
 //! Neighbours that fail: nothing is lost, nothing is done twice, and it is seen.
 use crate::world::{World, fixture, ltfu};
+use cht_fhir_mediator::domain::audit::Agent;
 use cht_fhir_mediator::flow::ports::Action;
 use cht_fhir_mediator::standins::cht;
 use serde_json::json;
@@ -44,7 +45,12 @@ async fn a_permanent_refusal_is_shown_in_the_destinations_words_and_not_repeated
     assert!(rows[0].error.as_deref().expect("words").contains("422"), "{:?}", rows[0].error);
     // An operator reruns it once the cause is gone.
     let house = world.house.as_ref().expect("open");
-    house.corridor.change(&rows[0].id, Action::Rerun).await.expect("written").expect("rerun");
+    house
+        .corridor
+        .change(&rows[0].id, Action::Rerun, Agent::mediator())
+        .await
+        .expect("written")
+        .expect("rerun");
     assert_eq!(world.settled().await[0].status, "delivered");
 }
 
@@ -301,7 +307,12 @@ async fn rerun_failed(world: &World) {
     let rows = world.settled().await;
     let failed = rows.iter().find(|row| row.status == "failed").expect("a failed one");
     let house = world.house.as_ref().expect("open");
-    house.corridor.change(&failed.id, Action::Rerun).await.expect("written").expect("rerun");
+    house
+        .corridor
+        .change(&failed.id, Action::Rerun, Agent::mediator())
+        .await
+        .expect("written")
+        .expect("rerun");
     world.settled().await;
 }
 

@@ -1,6 +1,7 @@
 //! The whole house, with stand-ins for the neighbours.
 mod api;
 mod attack;
+mod audit;
 mod chaos;
 mod description;
 mod door;

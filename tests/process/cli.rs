@@ -51,6 +51,68 @@ async fn what_failed_is_found_explained_and_rerun_while_serve_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_audit_trail_is_verified_and_exported_while_serve_runs() {
+    let mut it = Process::new("").await;
+    it.fhir.faults().on("POST", "/fhir").fail_next(1, 422);
+    it.send(false, "/cht/push", &fixture("full-person-10")["body"]).await;
+    let id = it.settled().await[0]["id"].as_str().expect("an id").to_string();
+    it.cli(&["transactions", "list"]);
+    it.cli(&["transactions", "show", &id, "--body"]);
+    it.cli(&["transactions", "rerun", &id]);
+    it.settled().await;
+    it.cli(&["transactions", "cancel", &id]);
+    let (code, said, error) = it.cli(&["audit", "verify"]);
+    assert!(code == 0 && said.starts_with("the audit trail is whole: "), "{said}{error}");
+    let head = said.trim().rsplit(' ').next().expect("a head").to_string();
+    let (code, trail, _) = it.cli(&["audit", "export"]);
+    assert_eq!(code, 0);
+    let me = String::from_utf8_lossy(&Command::new("id").arg("-un").output().expect("run").stdout)
+        .trim()
+        .to_string();
+    let user = json!({"identifier": {"system": "urn:cht-fhir-mediator:os-user", "value": me}}).to_string();
+    let by_me = |words: &str| trail.lines().any(|line| line.contains(&user) && line.contains(words));
+    for words in
+        ["transactions list", "transaction with its body", "\"rerun\"", "transactions cancel", "audit export"]
+    {
+        assert!(by_me(words), "{words}: {trail}");
+    }
+    // The log tells the head at the start, so that an earlier one can be asked for.
+    let log = it.log();
+    let told = log.split("head=").nth(1).and_then(|rest| rest.get(..64)).expect("a head in the log");
+    for head in [head.as_str(), told] {
+        let (code, said, error) = it.cli(&["audit", "verify", "--head", head]);
+        assert_eq!((code, error.as_str()), (0, ""), "{said}");
+    }
+    let other = "0".repeat(63) + "1";
+    let (code, _, error) = it.cli(&["audit", "verify", "--head", &other]);
+    assert!(code == 1 && error.contains("the head that was noted is not in the trail"), "{error}");
+    let (code, _, error) = it.cli(&["audit", "verify", "--head", "abc"]);
+    assert!(code == 1 && error.contains("64 hexadecimal digits"), "{error}");
+
+    let file = it.folder.path().join("trail.ndjson");
+    let path = file.display().to_string();
+    let verify = |it: &Process, text: &str| {
+        std::fs::write(&file, text).expect("written");
+        it.cli(&["audit", "verify", "--file", &path])
+    };
+    let (code, said, error) = verify(&it, &trail);
+    assert!(code == 0 && said.contains("records"), "{error}");
+    let (code, _, error) = verify(&it, &trail.replacen("urn:cht:uuid", "urn:cht:uuie", 1));
+    assert!(code == 1 && error.contains("broken at record"), "{error}");
+    let shown = trail.replacen("\"outcome\":\"8\"", "\"outcome\":\"0\"", 1);
+    let (code, _, error) = verify(&it, &shown);
+    assert!(code == 1 && error.contains("it says something else than its record"), "{error}");
+    let lines: Vec<&str> = trail.lines().collect();
+    let (code, _, error) = verify(&it, &[&lines[..2], &lines[3..]].concat().join("\n"));
+    assert!(
+        code == 1 && error.contains("record 4") && error.contains("records 3 to 3 before it are missing"),
+        "{error}"
+    );
+    let (code, said, _) = verify(&it, &lines[2..].join("\n"));
+    assert!(code == 0 && said.contains("from number 3 on"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_one_ends_and_lets_those_behind_it_go() {
     let mut it = Process::new("").await;
     it.fhir.faults().set_down(true);

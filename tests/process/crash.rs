@@ -4,7 +4,7 @@
 use crate::process::Process;
 use crate::world::{fixture, ltfu};
 use cht_fhir_mediator::failpoint::PLACES;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Duration;
 
@@ -80,6 +80,31 @@ impl Process {
             self.emr.received().into_iter().map(|r| format!("{} {}", r.method, r.path)).collect();
         calls.dedup();
         assert_eq!(calls.len(), 1, "{what}: the requester is told of one Encounter: {calls:?}");
+        self.compare_trail(what, &rows);
+    }
+
+    /// Every message has its record, at the door and where it ended, and the chain is whole.
+    fn compare_trail(&self, what: &str, rows: &[Value]) {
+        let (code, said, error) = self.cli(&["audit", "verify"]);
+        assert!(code == 0, "{what}: {said}{error}");
+        let (_, trail, _) = self.cli(&["audit", "export"]);
+        let trail: Vec<Value> = trail.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        for row in rows {
+            let about = |event: &&Value| {
+                event["entity"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .any(|e| e["what"]["identifier"]["value"] == row["id"])
+            };
+            let own: Vec<&Value> = trail.iter().filter(about).collect();
+            let accepted = own.iter().filter(|event| {
+                event["subtype"][0]["code"] == "create" && !event["entity"].to_string().contains("\"repeat\"")
+            });
+            assert_eq!(accepted.count(), 1, "{what}: {row}: {own:?}");
+            let ended = |event: &&&Value| event["entity"].to_string().contains("\"status\"");
+            assert!(own.iter().any(|event| ended(&event)), "{what}: {row}: {own:?}");
+        }
     }
 }
 

@@ -84,6 +84,11 @@ async fn nothing_of_a_patient_and_no_secret_is_in_logs_metrics_or_errors() {
         said += &it.cli(&["transactions", "show", row["id"].as_str().expect("an id")]).1;
     }
     said += &it.cli(&["check"]).1;
+    let (code, trail, error) = it.cli(&["audit", "export"]);
+    assert!(code == 0 && trail.contains(PATIENT) && trail.contains("disclose"), "{error}");
+    for word in PERSONAL.iter().chain(SECRETS) {
+        assert!(!trail.contains(word), "the audit trail has {word}: {}", around(&trail, word));
+    }
     let mut log = it.log();
     for _ in 0..100 {
         if log.contains("a poll failed") {

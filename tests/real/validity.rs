@@ -55,6 +55,45 @@ fn everything_that_is_made_is_valid_r4() {
     assert!(!verdict.status.success() && String::from_utf8_lossy(&verdict.stdout).contains("wrong.json"));
 }
 
+/// The trail has records of every kind; a page of them is judged too.
+#[test]
+fn the_audit_trail_is_valid_r4() {
+    if !crate::have_java("HL7's validator") {
+        return;
+    }
+    let trail = format!("{}/tests/fixtures/audit/trail.ndjson", env!("CARGO_MANIFEST_DIR"));
+    let trail = std::fs::read_to_string(trail).expect("a trail");
+    // IHE's profiles are not at hand; `it` holds the trail to their shapes.
+    let event = |line| {
+        let mut event: Value = serde_json::from_str(line).expect("JSON");
+        event.as_object_mut().map(|fields| fields.remove("meta"));
+        event
+    };
+    let events: Vec<Value> = trail.lines().map(event).collect();
+    let url = |event: &Value| {
+        format!("https://mediator.example.org/fhir/AuditEvent/{}", event["id"].as_str().unwrap_or("?"))
+    };
+    let entry =
+        |event: &Value| json!({"fullUrl": url(event), "resource": event, "search": {"mode": "match"}});
+    let page = json!({"resourceType": "Bundle", "type": "searchset", "entry": events.iter().map(entry).collect::<Vec<_>>(),
+        "link": [{"relation": "self", "url": "https://mediator.example.org/fhir/AuditEvent"}]});
+    let resources = tempfile::tempdir().expect("a folder");
+    for (i, event) in events.iter().chain([&page]).enumerate() {
+        std::fs::write(resources.path().join(format!("{i}.json")), event.to_string()).expect("written");
+    }
+    let verdict = crate::part("fhir-check/check.sh")
+        .arg(conformance().path())
+        .arg(resources.path())
+        .arg("--warnings")
+        .output()
+        .expect("a verdict");
+    let said = String::from_utf8_lossy(&verdict.stdout);
+    let unexplained: Vec<&str> =
+        said.lines().filter(|line| line.contains(": warning: ") && !is_explained(line)).collect();
+    assert!(verdict.status.success() && unexplained.is_empty(), "{said}");
+    assert!(said.contains(&format!("{} files", events.len() + 1)), "{said}");
+}
+
 /// What the judge warns of, and why it may.
 fn is_explained(warning: &str) -> bool {
     const EXPLAINED: &[&str] = &[
@@ -71,6 +110,9 @@ fn is_explained(warning: &str) -> bool {
         "None of the codings provided are in the value set 'V3 Value SetServiceDeliveryLocationRoleType'",
         // A fragment of codes is no list to be sure of.
         "None of the codings provided are in the value set 'Types of places in CHT'",
+        // What IHE's patterns of AuditEvents add to R4's codes.
+        "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType",
+        "iso-21089-lifecycle#disclose",
         // The CHW stands in the Encounter that each Observation belongs to.
         "all observations should have a performer",
     ];

@@ -7,8 +7,10 @@ mod work;
 use settle::Settle;
 pub use traffic::Traffic;
 
+use crate::domain::audit::{Act, Agent, Event, Kind};
 use crate::domain::message::Route;
 use crate::failpoint::reach;
+use crate::flow::audit::patients;
 use crate::flow::envelope::{digest, envelope};
 use crate::flow::identify::Neighbours;
 use crate::flow::ports::{
@@ -34,6 +36,8 @@ pub struct Message {
     pub via: Option<String>,
     /// OpenHIM's id of the transaction that it is a rerun of.
     pub again: Option<String>,
+    /// The IP address that it came from.
+    pub from: Option<String>,
     pub bytes: Vec<u8>,
     pub body: Value,
 }
@@ -216,8 +220,21 @@ impl Corridor {
     }
 
     /// Reruns or cancels a transaction.
-    pub async fn change(&self, id: &str, action: Action) -> Result<Result<Head, String>, JournalError> {
-        let changed = self.inner.near.journal.change(id, action, self.inner.clock.now()).await?;
+    pub async fn change(
+        &self,
+        id: &str,
+        action: Action,
+        by: Agent,
+    ) -> Result<Result<Head, String>, JournalError> {
+        // One that cannot be read can be cancelled all the same.
+        let found = self.inner.near.journal.transaction(id).await.ok().flatten();
+        let act = Act::Changed { action: action.as_str().into() };
+        let audit = Event {
+            transaction: Some(id.into()),
+            patients: found.map(|transaction| transaction.patients()).unwrap_or_default(),
+            ..self.event(by, act)
+        };
+        let changed = self.inner.near.journal.change(id, action, audit).await?;
         if let Ok(head) = &changed {
             let mut schedule = self.inner.traffic.schedule();
             match action {
@@ -245,14 +262,22 @@ impl Corridor {
         self.inner.left.cancel();
     }
 
+    /// An act of now, for the audit trail.
+    pub fn event(&self, by: Agent, act: Act) -> Event {
+        Event { at: self.now(), by, act, transaction: None, patients: Vec::new() }
+    }
+
     /// Reads the mappings anew; they take the place of the old ones if all their cases hold. Answers
     /// what is in force now, or every mistake.
-    pub async fn reload_mappings(&self) -> Result<Vec<String>, Vec<String>> {
+    pub async fn reload_mappings(&self, by: Agent) -> Result<Vec<String>, Vec<String>> {
         let corridor = self.clone();
         let done = tokio::task::spawn_blocking(move || corridor.inner.mappings.reload()).await;
         let result = done.unwrap_or_else(|_| Err(vec!["reading the mappings failed: this is a bug".into()]));
         match &result {
-            Ok(names) => tracing::info!(mappings = names.len(), "mappings reloaded"),
+            Ok(names) => {
+                self.journal().note(self.event(by, Act::Reloaded { mappings: names.clone() }));
+                tracing::info!(mappings = names.len(), "mappings reloaded");
+            }
             Err(mistakes) => {
                 tracing::error!(mistakes = mistakes.len(), "mappings not reloaded; the old ones serve on")
             }
@@ -338,9 +363,16 @@ impl Corridor {
     }
 
     async fn obey(&self, command: Command) {
-        let outcome = match self.change(&command.transaction, command.action).await {
+        let by = Agent::new(Kind::User, &command.by, None);
+        let outcome = match self.change(&command.transaction, command.action, by.clone()).await {
             Ok(Ok(_)) => "done".to_string(),
-            Ok(Err(why)) => why,
+            Ok(Err(why)) => {
+                let request = format!("transactions {}", command.action.as_str());
+                let act = Act::Refused { request, status: 409, code: "conflict".into() };
+                let refused = Event { transaction: Some(command.transaction), ..self.event(by, act) };
+                self.journal().note(refused);
+                why
+            }
             Err(error) => error.to_string(),
         };
         if let Err(error) = self.inner.near.journal.command_done(command.number, &outcome).await {
@@ -355,6 +387,8 @@ fn new_transaction(message: Message, now: Millis, day: &str) -> NewTransaction {
         Some(key) => (format!("key {} {} {key}", message.client, message.route), digest(&message.body), true),
         None => (envelope.key, envelope.digest, false),
     };
+    let home = message.home.as_deref();
+    let patients = patients(&message.route, &message.client, home, &message.body);
     NewTransaction {
         id: uuid::Uuid::now_v7().to_string(),
         route: message.route,
@@ -369,5 +403,7 @@ fn new_transaction(message: Message, now: Millis, day: &str) -> NewTransaction {
         via: message.via,
         again: message.again,
         revision: envelope.revision,
+        from: message.from,
+        patients,
     }
 }

@@ -1,13 +1,15 @@
 //! One transaction through its steps.
 use super::{Corridor, Traffic, Verdict};
+use crate::domain::audit::{Act as Deed, Agent, Event, Outcome};
 use crate::domain::fhir::{Entry, Target};
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
 use crate::domain::orchestration::MOST;
-use crate::domain::plan::{Act, News, Status, StepStatus};
+use crate::domain::plan::{Act, News, Progress, Status, StepStatus};
 use crate::domain::redact::redact;
 use crate::failpoint::reach;
+use crate::flow::audit::patients;
 use crate::flow::confirm;
 use crate::flow::deliver::{deliver, due};
 use crate::flow::gate;
@@ -37,7 +39,9 @@ impl Corridor {
             return Verdict::Finished(None);
         };
         let message = "the mediator itself failed on this message: this is a bug, please report it".into();
-        self.refuse(transaction, &Refusal { path: String::new(), code: "exception", message }).await
+        let refusal = Refusal { path: String::new(), code: "exception", message };
+        let body = serde_json::from_slice(&transaction.body).unwrap_or_default();
+        self.refuse(transaction, &refusal, &body).await
     }
 
     async fn carry(&self, id: &str) -> Verdict {
@@ -62,7 +66,7 @@ impl Corridor {
         if transaction.plan.is_none() {
             match self.make_plan(&mut transaction, &body).await {
                 Ok(()) => {}
-                Err(Stop::Refused(refusal)) => return self.refuse(transaction, &refusal).await,
+                Err(Stop::Refused(refusal)) => return self.refuse(transaction, &refusal, &body).await,
                 Err(Stop::Wait { destination, failure }) => {
                     return self.wait_for(transaction, &destination, &failure, &body);
                 }
@@ -145,6 +149,7 @@ impl Corridor {
     async fn deliver_due(&self, mut transaction: Transaction, body: &Value) -> Verdict {
         let mut busy = false;
         let mut tried = Vec::new();
+        let mut told = Vec::new();
         loop {
             let steps = due(&transaction, self.inner.clock.now());
             let Some(&index) = steps.iter().find(|i| !tried.contains(*i)) else { break };
@@ -167,10 +172,13 @@ impl Corridor {
                     progress.not_before = until;
                     progress.error = Some(format!("left alone for a while, because {reason}"));
                 }
-                gate::Entry::Open => self.try_step(&mut transaction, index, &step, body).await,
+                gate::Entry::Open => {
+                    self.try_step(&mut transaction, index, &step, body).await;
+                    told.extend(delivered(&step.destination, &transaction.progress[index]));
+                }
             }
         }
-        self.conclude(transaction, busy).await
+        self.conclude(transaction, busy, told, body).await
     }
 
     async fn try_step(
@@ -215,7 +223,14 @@ impl Corridor {
         }
     }
 
-    async fn conclude(&self, mut transaction: Transaction, busy: bool) -> Verdict {
+    /// `told` are the acts of this try, for the audit trail.
+    async fn conclude(
+        &self,
+        mut transaction: Transaction,
+        busy: bool,
+        told: Vec<Deed>,
+        body: &Value,
+    ) -> Verdict {
         let status = status_of(&transaction);
         transaction.error = errors_of(&transaction);
         take_orchestrations(&mut transaction);
@@ -229,6 +244,7 @@ impl Corridor {
             if status == Status::Open { not_before } else { 0 },
             answer.clone(),
         );
+        let mark = Mark { audit: self.audit(&transaction, body, status, told), ..mark };
         if facts.is_empty() {
             self.inner.near.journal.mark(mark);
         } else if let Err(error) = self.inner.near.journal.commit(mark.clone(), facts).await {
@@ -364,7 +380,7 @@ impl Corridor {
         }
     }
 
-    async fn refuse(&self, mut transaction: Transaction, refusal: &Refusal) -> Verdict {
+    async fn refuse(&self, mut transaction: Transaction, refusal: &Refusal, body: &Value) -> Verdict {
         tracing::warn!(code = refusal.code, path = %refusal.path, "a message cannot be carried out");
         take_orchestrations(&mut transaction);
         transaction.error = Some(match refusal.path.as_str() {
@@ -374,7 +390,8 @@ impl Corridor {
         transaction.attempts += 1;
         let answer = confirm::answer(&transaction, Status::Failed, Some(refusal));
         let mark = self.mark_of(&transaction, Status::Failed, 0, Some(answer.clone()));
-        self.inner.near.journal.mark(mark);
+        let audit = self.audit(&transaction, body, Status::Failed, Vec::new());
+        self.inner.near.journal.mark(Mark { audit, ..mark });
         metrics::counter!("transactions_finished", "status" => "failed").increment(1);
         Verdict::Finished(Some(answer))
     }
@@ -395,7 +412,9 @@ impl Corridor {
         let ends = failure.kind == FailureKind::Permanent || self.is_exhausted(&transaction, now);
         if ends {
             let answer = confirm::answer(&transaction, Status::Failed, None);
-            self.inner.near.journal.mark(self.mark_of(&transaction, Status::Failed, 0, Some(answer.clone())));
+            let mark = self.mark_of(&transaction, Status::Failed, 0, Some(answer.clone()));
+            let audit = self.audit(&transaction, body, Status::Failed, Vec::new());
+            self.inner.near.journal.mark(Mark { audit, ..mark });
             metrics::counter!("transactions_finished", "status" => "failed").increment(1);
             return Verdict::Finished(Some(answer));
         }
@@ -430,8 +449,48 @@ impl Corridor {
             answer,
             orchestrations: transaction.orchestrations.clone(),
             at: self.inner.clock.now(),
+            audit: Vec::new(),
         }
     }
+
+    /// What the audit trail is told: whom we told what the message says, and how it ended.
+    fn audit(
+        &self,
+        transaction: &Transaction,
+        body: &Value,
+        status: Status,
+        mut acts: Vec<Deed>,
+    ) -> Vec<Event> {
+        if status != Status::Open {
+            match acts.last_mut() {
+                Some(Deed::Delivered { ends, .. }) => *ends = Some(status),
+                _ => acts.push(Deed::Ended { status }),
+            }
+        }
+        if acts.is_empty() {
+            return Vec::new();
+        }
+        let Transaction { route, client, home, .. } = transaction;
+        let patients = patients(route, client, home.as_deref(), body);
+        let event = |act| Event {
+            transaction: Some(transaction.head.id.clone()),
+            patients: patients.clone(),
+            ..self.event(Agent::mediator(), act)
+        };
+        acts.into_iter().map(event).collect()
+    }
+}
+
+/// A call to a destination, for the audit trail. Of those that fail again and again only the first and the
+/// last: the records must not grow while a destination is down.
+fn delivered(to: &str, progress: &Progress) -> Option<Deed> {
+    let outcome = match progress.status {
+        StepStatus::Done => Outcome::Done,
+        StepStatus::Failed => Outcome::Failed,
+        StepStatus::Open if progress.attempts == 1 => Outcome::Tried,
+        StepStatus::Open => return None,
+    };
+    Some(Deed::Delivered { to: to.into(), outcome, attempts: progress.attempts, ends: None })
 }
 
 /// The calls of this try beside those of earlier ones; the last of them if they are many.

@@ -9,6 +9,24 @@ RuleSet: Takes(type, profile)
 RuleSet: Reads
 * rest.resource[=].interaction[2].code = #read
 
+RuleSet: Trail
+* rest.resource[+].type = #AuditEvent
+* rest.resource[=].documentation = "The audit trail, for the role admin; as application/fhir+ndjson it is streamed whole. Next pages are asked for by `before`."
+* rest.resource[=].interaction[0].code = #read
+* rest.resource[=].interaction[1].code = #search-type
+* rest.resource[=].searchParam[0].name = "date"
+* rest.resource[=].searchParam[0].type = #date
+* rest.resource[=].searchParam[1].name = "agent"
+* rest.resource[=].searchParam[1].type = #token
+* rest.resource[=].searchParam[1].documentation = "A client's id."
+* rest.resource[=].searchParam[2].name = "entity"
+* rest.resource[=].searchParam[2].type = #token
+* rest.resource[=].searchParam[2].documentation = "A transaction's id, or a patient's identifier, by any that is known."
+* rest.resource[=].searchParam[3].name = "action"
+* rest.resource[=].searchParam[3].type = #token
+* rest.resource[=].searchParam[4].name = "outcome"
+* rest.resource[=].searchParam[4].type = #token
+
 Instance: cht-fhir-mediator
 InstanceOf: CapabilityStatement
 Usage: #definition
@@ -25,6 +43,7 @@ Usage: #definition
 * fhirVersion = #4.0.1
 * format[0] = #application/fhir+json
 * format[1] = #json
+* format[2] = #application/fhir+ndjson
 * rest.mode = #server
 * rest.security.description = "Basic or Bearer, as configured in `clients`"
 * rest.interaction[0].code = #transaction
@@ -46,3 +65,4 @@ Usage: #definition
 * insert Takes(#Practitioner, ChtPractitioner)
 * insert Takes(#PractitionerRole, ChtPractitionerRole)
 * insert Takes(#Location, ChtLocation)
+* insert Trail

@@ -77,3 +77,19 @@ Description: "Whom one speaks to at a place: the head of a household, the CHW of
 Context: Location, Organization
 * value[x] only Reference(Patient or Practitioner)
 * value[x] 1..1
+
+Extension: AuditChain
+Id: audit-chain
+Title: "Place in the audit trail"
+Description: "The record that this event was made of, and the hashes that bind it to the one before: `hash` is the SHA-256 of `previous` (32 bytes) followed by `record` (UTF-8)."
+Context: AuditEvent
+* extension contains record 1..1 and previous 1..1 and hash 1..1
+* extension[record].value[x] only string
+* extension[record].value[x] 1..1
+* extension[record] ^short = "The record as it is kept, to the byte"
+* extension[previous].value[x] only string
+* extension[previous].value[x] 1..1
+* extension[previous] ^short = "Hash of the record before it, in hexadecimal; zeros before the first"
+* extension[hash].value[x] only string
+* extension[hash].value[x] 1..1
+* extension[hash] ^short = "Hash of this record, in hexadecimal"

@@ -63,3 +63,24 @@ Usage: #definition
 * uniqueId.type = #other
 * name = "PeerCht"
 * description = "What CHT configurations made for the TypeScript mediator write for a CHT uuid. Read, and answered as urn:cht:uuid."
+
+Instance: mediator-transaction
+InstanceOf: NamingSystem
+Usage: #definition
+* insert Naming("urn:cht-fhir-mediator:transaction")
+* name = "MediatorTransaction"
+* description = "A transaction of the mediator, as its answers name it in X-Transaction-Id."
+
+Instance: mediator-client
+InstanceOf: NamingSystem
+Usage: #definition
+* insert Naming("urn:cht-fhir-mediator:client")
+* name = "MediatorClient"
+* description = "A client of the mediator, by its id in `clients`; behind OpenHIM, OpenHIM's id and that of its client."
+
+Instance: mediator-os-user
+InstanceOf: NamingSystem
+Usage: #definition
+* insert Naming("urn:cht-fhir-mediator:os-user")
+* name = "MediatorOsUser"
+* description = "Who types a command of the mediator: a user of the machine that it runs on."
