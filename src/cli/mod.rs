@@ -10,6 +10,7 @@ macro_rules! say {
 }
 
 mod check;
+mod journal;
 mod scaffold;
 mod secret;
 mod serve;
@@ -49,6 +50,9 @@ enum Command {
     /// Find, explain and rerun what did not arrive.
     #[command(subcommand)]
     Transactions(transactions::Command),
+    /// The journal's key, backup and restore.
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// Make a client's secret: prints the hash for the configuration.
     HashSecret,
     /// Ask a running mediator whether it is ready: for container health checks.
@@ -59,6 +63,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::HashSecret => secret::run(),
+        Command::Journal(journal::Command::NewKey) => journal::new_key(),
         Command::MappingSchema => {
             print!("{}", crate::translate::mapping_schema());
             ExitCode::SUCCESS
@@ -72,6 +77,7 @@ pub fn run() -> ExitCode {
                 Command::Translate(options) => translate::run(&settings, &options),
                 Command::Scaffold(options) => scaffold::run(&settings, &options),
                 Command::Transactions(command) => with_runtime(transactions::run(settings, command)),
+                Command::Journal(command) => journal::run(&settings, command),
                 Command::Health => with_runtime(serve::health(settings)),
                 Command::HashSecret | Command::MappingSchema | Command::Check(_) | Command::Sandbox(_) => {
                     ExitCode::SUCCESS
@@ -97,6 +103,10 @@ fn settings(file: Option<&std::path::Path>) -> Result<Settings, ExitCode> {
         eprintln!("{} mistake(s) in the configuration; nothing was started", errors.len());
         ExitCode::from(2)
     })
+}
+
+fn no_journal(path: &std::path::Path) -> String {
+    format!("there is no journal at {}; is journal.url the one that serve uses?", path.display())
 }
 
 fn fail(message: &str) -> ExitCode {

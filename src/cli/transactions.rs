@@ -55,14 +55,17 @@ pub(super) struct List {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(settings: Settings, command: Command) -> ExitCode {
-    let path = settings.journal.url.trim_start_matches("sqlite:").to_string();
-    if !std::path::Path::new(&path).exists() {
-        return fail(&format!("there is no journal at {path}; is journal.url the one that serve uses?"));
+    let path = house::journal_path(&settings);
+    if !path.exists() {
+        return fail(&super::no_journal(path));
     }
     let journal = match house::journal(&settings) {
         Ok(journal) => journal,
         Err(error) => return fail(&error),
     };
+    if let Some(objection) = journal.objection() {
+        eprintln!("{objection}");
+    }
     match command {
         Command::List(options) => list(&journal, options).await,
         Command::Show { id, body } => show(&journal, &id, body).await,
@@ -120,7 +123,9 @@ async fn show(journal: &Embedded, id: &str, body: bool) -> ExitCode {
     if let Some(flags) = flagged(&transaction) {
         say!("{flags}");
     }
-    if body {
+    if transaction.body.is_empty() && journal.objection().is_none() {
+        say!("body       removed after journal.keep_bodies_days");
+    } else if body {
         say!("body       {}", String::from_utf8_lossy(&transaction.body));
     }
     ExitCode::SUCCESS

@@ -88,17 +88,15 @@ CREATE INDEX via_by_id ON via (id);
 CREATE INDEX via_untold ON via (since) WHERE state <> 'told';
 CREATE TRIGGER via_gone AFTER DELETE ON transactions BEGIN DELETE FROM via WHERE id = old.id; END;
 "#,
+    r#"
+-- The key that this journal is sealed with; no row: it is in clear.
+CREATE TABLE sealed (key_id TEXT NOT NULL);
+"#,
 ];
 
 /// Brings a journal of any earlier release up to this one. A newer one is refused, not guessed at.
 pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
-    let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version > STEPS.len() {
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA),
-            Some(format!("this journal was written by a newer release (schema {version})")),
-        ));
-    }
+    let version = refuse_newer(connection)?;
     for (step, statements) in STEPS.iter().enumerate().skip(version) {
         connection.execute_batch(&format!(
             "BEGIN IMMEDIATE; {statements} PRAGMA user_version = {}; COMMIT;",
@@ -106,4 +104,16 @@ pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// The schema's version, if this release knows it.
+pub(super) fn refuse_newer(connection: &Connection) -> rusqlite::Result<usize> {
+    let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version > STEPS.len() {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA),
+            Some(format!("this journal was written by a newer release (schema {version})")),
+        ));
+    }
+    Ok(version)
 }
