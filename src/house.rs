@@ -124,6 +124,7 @@ fn own_journal(settings: &Settings) -> Result<Embedded, String> {
     if journal.sealed_with() != newest.as_deref() {
         tracing::warn!("the journal is sealed with an older key; stop, and run `journal rekey`");
     }
+    tracing::info!("the journal is {}", journal_keys(settings).kept());
     Ok(journal)
 }
 

@@ -70,9 +70,6 @@ pub fn warnings(settings: &Settings) -> Vec<String> {
     if settings.server.trust_network && settings.clients.is_empty() {
         all.push("server.trust_network: whoever reaches this address may do everything".into());
     }
-    if settings.journal.key.is_empty() {
-        all.push("journal.key: none is given, so what messages say of patients is kept in clear".into());
-    }
     all
 }
 

@@ -91,6 +91,8 @@ pub struct Transaction {
     pub attempts: u32,
     pub mapping: Option<String>,
     pub error: Option<String>,
+    /// The error in our words only, which name nobody: what is told of it where the rest is sealed.
+    pub cause: Option<String>,
     pub plan: Option<Plan>,
     pub progress: Vec<Progress>,
     pub answer: Option<Answer>,
@@ -117,6 +119,8 @@ pub struct Mark {
     pub attempts: u32,
     pub not_before: Millis,
     pub error: Option<String>,
+    /// The error in our words only.
+    pub cause: Option<String>,
     pub mapping: Option<String>,
     pub plan: Option<Plan>,
     pub progress: Vec<Progress>,
@@ -209,6 +213,10 @@ pub enum JournalError {
     #[error("an identifier of {0} belongs to two people")]
     Conflict(String),
 }
+
+/// The watermark of a journal that was put back from a backup: the milliseconds since 1970 from which on
+/// messages may have taken effect that it does not know.
+pub const LOST_SINCE: &str = "lost since";
 
 /// Called with what has been accepted.
 pub type Tell = Arc<dyn Fn(&[Accepted]) + Send + Sync>;

@@ -3,6 +3,7 @@ use super::claim::Claim;
 use super::rekey::settle;
 use super::schema;
 use super::seal::Keys;
+use crate::flow::ports::LOST_SINCE;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Result};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,12 +36,12 @@ pub fn backup(journal: &Path, to: &Path) -> Result<Contents, String> {
     if to.exists() {
         return Err(format!("{} is there already; nothing is overwritten", to.display()));
     }
-    let part = beside(to, ".part");
-    make_private(&part)?;
-    let copied = reader(journal).and_then(|c| c.execute("VACUUM INTO ?1", [part.to_string_lossy()]));
-    copied.map_err(|e| format!("{}: {e}", journal.display()))?;
-    let contents = contents(&part)?;
-    put(&part, to)?;
+    let part = Part::beside(to, ".part")?;
+    let copied = reader(journal).and_then(|c| c.execute("VACUUM INTO ?1", [part.path.to_string_lossy()]));
+    copied.map_err(|e| of(journal, e))?;
+    let contents = reader(&part.path).map_err(|e| e.to_string()).and_then(|c| contents(&c));
+    let contents = contents.map_err(|why| of(to, why))?;
+    part.put(to)?;
     Ok(contents)
 }
 
@@ -48,53 +49,64 @@ pub fn backup(journal: &Path, to: &Path) -> Result<Contents, String> {
 /// and where the old one is.
 pub fn restore(backup: &Path, journal: &Path, keys: &Keys) -> Result<(Contents, Option<PathBuf>), String> {
     let _claim = Claim::on(journal)?;
-    let part = beside(journal, ".restore");
-    make_private(&part)?;
-    fs::copy(backup, &part).map_err(|e| format!("{}: {e}", backup.display()))?;
-    let contents = contents(&part)?;
+    let part = Part::beside(journal, ".restore")?;
+    fs::copy(backup, &part.path).map_err(|e| of(backup, e))?;
+    let contents = made_ready(&part.path).map_err(|why| of(backup, why))?;
     if let Some(id) = contents.key.as_deref().filter(|id| !keys.has(id)) {
-        return Err(format!(
-            "{} is sealed with the key {id}, which journal.key does not have; add it after the newest",
-            backup.display()
-        ));
+        let why = format!(
+            "it is sealed with the key {id}, which journal.key does not have; add it after the newest"
+        );
+        return Err(of(backup, why));
     }
     let aside = match journal.exists() {
-        true => Some(set_aside(journal)?),
+        true => Some(set_aside(journal).map_err(|why| of(journal, why))?),
         false => None,
     };
-    put(&part, journal)?;
+    part.put(journal)?;
     Ok((contents, aside))
+}
+
+fn of(file: &Path, why: impl fmt::Display) -> String {
+    format!("{}: {why}", file.display())
+}
+
+/// What came after the newest message in it may have taken effect without it: that is noted.
+fn made_ready(part: &Path) -> Result<Contents, String> {
+    let told = |e: rusqlite::Error| e.to_string();
+    let c = Connection::open(part).map_err(told)?;
+    let contents = contents(&c)?;
+    let since = "INSERT OR REPLACE INTO watermarks (name, value) \
+                 SELECT ?1, CAST(COALESCE(MAX(received), 0) AS TEXT) FROM transactions";
+    c.execute(since, [LOST_SINCE]).map_err(told)?;
+    settle(&c)?;
+    Ok(contents)
 }
 
 /// Another name for the journal that is there, WAL and all. There is no moment without a journal: a
 /// mediator that started then would begin an empty one.
-fn set_aside(journal: &Path) -> Result<PathBuf, String> {
-    let told = |e: std::io::Error| format!("{}: {e}", journal.display());
+fn set_aside(journal: &Path) -> std::io::Result<PathBuf> {
     // A damaged one cannot be settled; then its WAL goes with it.
     let settled = Connection::open(journal).map_err(|e| e.to_string()).and_then(|c| settle(&c));
-    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
-    let aside = beside(journal, &format!(".before-{now}"));
-    fs::hard_link(journal, &aside).map_err(told)?;
+    let aside = beside(journal, &jiff::Timestamp::now().strftime(".before-%Y%m%dT%H%M%S").to_string());
+    fs::hard_link(journal, &aside)?;
     let wal = beside(journal, "-wal");
     if settled.is_err() && wal.exists() {
-        fs::rename(&wal, beside(&aside, "-wal")).map_err(told)?;
+        fs::rename(&wal, beside(&aside, "-wal"))?;
     }
     let _ = fs::remove_file(beside(journal, "-shm"));
     Ok(aside)
 }
 
 /// Whole, and of a release that is not newer than this one.
-fn contents(file: &Path) -> Result<Contents, String> {
-    let told = |e: rusqlite::Error| format!("{}: {e}", file.display());
-    let c = reader(file).map_err(told)?;
+fn contents(c: &Connection) -> Result<Contents, String> {
+    let told = |e: rusqlite::Error| e.to_string();
     let sound: String = c.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(told)?;
     if sound != "ok" {
-        return Err(format!("{} is damaged: {sound}", file.display()));
+        return Err(format!("damaged: {sound}"));
     }
-    schema::refuse_newer(&c).map_err(told)?;
-    let counts = counts(&c).map_err(|_| format!("{} is no journal", file.display()))?;
-    let is_sealed = c.table_exists(None, "sealed").map_err(told)?;
-    let key = match is_sealed {
+    schema::refuse_newer(c).map_err(told)?;
+    let counts = counts(c).map_err(|_| "this is no journal")?;
+    let key = match c.table_exists(None, "sealed").map_err(told)? {
         true => c.query_row("SELECT key_id FROM sealed", [], |row| row.get(0)).optional().map_err(told)?,
         false => None,
     };
@@ -123,25 +135,37 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// An empty file that only we can read, in place of what an interrupted run left.
-pub(super) fn make_private(path: &Path) -> Result<(), String> {
-    let told = |e: std::io::Error| format!("{}: {e}", path.display());
-    if path.exists() {
-        fs::remove_file(path).map_err(told)?;
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop).map_err(told)
+/// A file in the making, which only we can read. Gone if it comes to nothing.
+pub(super) struct Part {
+    pub path: PathBuf,
 }
 
-/// Gives a complete file its name, for good.
-pub(super) fn put(part: &Path, to: &Path) -> Result<(), String> {
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let put = File::open(part)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| fs::rename(part, to))
-        .and_then(|()| File::open(folder)?.sync_all());
-    put.map_err(|e| format!("{}: {e}", to.display()))
+impl Part {
+    /// Takes the place of what an interrupted run has left.
+    pub fn beside(to: &Path, suffix: &str) -> Result<Self, String> {
+        let path = beside(to, suffix);
+        let _ = fs::remove_file(&path);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(&path).map_err(|e| of(&path, e))?;
+        Ok(Self { path })
+    }
+
+    /// Gives it its name, for good.
+    pub fn put(self, to: &Path) -> Result<(), String> {
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let put = File::open(&self.path)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&self.path, to))
+            .and_then(|()| File::open(folder)?.sync_all());
+        put.map_err(|e| of(to, e))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
 }

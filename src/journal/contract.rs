@@ -44,6 +44,7 @@ fn mark(id: &str, status: Status) -> Mark {
         attempts: 1,
         not_before: 0,
         error: None,
+        cause: None,
         mapping: Some("patient".into()),
         plan: Some(Plan::default()),
         progress: vec![Progress { status: StepStatus::Done, ..Progress::default() }],

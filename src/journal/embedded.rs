@@ -186,6 +186,7 @@ fn marked(mut transaction: Transaction, mark: Mark) -> Transaction {
     transaction.head.not_before = mark.not_before;
     transaction.attempts = mark.attempts;
     transaction.error = mark.error;
+    transaction.cause = mark.cause;
     transaction.mapping = mark.mapping;
     transaction.plan = mark.plan.or(transaction.plan);
     transaction.progress = mark.progress;
@@ -311,7 +312,7 @@ fn overtaken(c: &Connection, head: Head, newer: &str, at: Millis) -> rusqlite::R
     let why = format!("a newer version of it has come before it ({newer})");
     let answer = confirm::cht(&head.id, Status::Ignored, Some(&why));
     c.prepare_cached(
-        "UPDATE transactions SET status = 'ignored', error = seal('error', id, ?2), \
+        "UPDATE transactions SET status = 'ignored', error = seal('error', id, ?2), cause = ?2, \
          answer = seal('answer', id, ?3), finished = ?4 WHERE id = ?1",
     )?
     .execute(params![head.id, why, to_json(&answer)?, at])?;
@@ -366,7 +367,7 @@ fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
         "UPDATE transactions SET status = CASE WHEN status = 'cancelled' THEN status ELSE ?2 END, \
          attempts = ?3, not_before = ?4, error = seal('error', id, ?5), mapping = ?6, \
          plan = COALESCE(seal('plan', id, ?7), plan), progress = seal('progress', id, ?8), \
-         answer = seal('answer', id, ?9), finished = ?10, \
+         answer = seal('answer', id, ?9), finished = ?10, cause = ?12, \
          orchestrations = COALESCE(seal('orchestrations', id, ?11), orchestrations) WHERE id = ?1",
     )?
     .execute(params![
@@ -380,7 +381,8 @@ fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
         to_json(&mark.progress)?,
         mark.answer.as_ref().map(to_json).transpose()?,
         finished,
-        (!mark.orchestrations.is_empty()).then(|| to_json(&mark.orchestrations)).transpose()?
+        (!mark.orchestrations.is_empty()).then(|| to_json(&mark.orchestrations)).transpose()?,
+        mark.cause
     ])?;
     Ok(())
 }
@@ -480,7 +482,7 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
         (Action::Rerun, _) => {
             c.execute(
                 "UPDATE transactions SET status = 'open', reruns = reruns + 1, not_before = 0, error = NULL, \
-                 plan = NULL, progress = NULL, answer = NULL, finished = NULL, rerun_at = ?2 WHERE id = ?1",
+                 cause = NULL, plan = NULL, progress = NULL, answer = NULL, finished = NULL, rerun_at = ?2 WHERE id = ?1",
                 params![id, at],
             )?;
         }
@@ -500,7 +502,7 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
             }
             c.execute(
                 "UPDATE transactions SET status = 'open', not_before = 0, error = NULL, \
-                 progress = seal('progress', id, ?2), answer = NULL, finished = NULL, rerun_at = ?3 WHERE id = ?1",
+                 cause = NULL, progress = seal('progress', id, ?2), answer = NULL, finished = NULL, rerun_at = ?3 WHERE id = ?1",
                 params![id, to_json(&steps)?, at],
             )?;
         }

@@ -1,7 +1,7 @@
 //! Seals a whole journal anew, into a file beside it that takes its place when it is complete. Killed on
 //! the way, the journal is as it was. Nothing of the old file's pages comes along: neither what was in
 //! clear, nor what the old key opens.
-use super::backup::{beside, make_private, put};
+use super::backup::Part;
 use super::claim::Claim;
 use super::schema;
 use super::seal::{Keys, Seal};
@@ -48,10 +48,9 @@ pub fn rekey(journal: &Path, keys: &Keys, mut told: impl FnMut(String)) -> Resul
         Seal::Locked(_) => return Err(from.objection(keys).unwrap_or_default()),
         Seal::With(_) | Seal::Clear => {}
     }
-    let fresh = beside(journal, ".rekey");
-    make_private(&fresh)?;
-    copy(journal, &fresh, (&from, &Seal::With(newest.clone())), &mut told).map_err(at)?;
-    put(&fresh, journal)?;
+    let fresh = Part::beside(journal, ".rekey")?;
+    copy(journal, &fresh.path, (&from, &Seal::With(newest.clone())), &mut told).map_err(at)?;
+    fresh.put(journal)?;
     Ok(format!("sealed with the key {}; older keys open nothing of it", newest.id))
 }
 

@@ -21,9 +21,9 @@ pub(super) fn head(row: &rusqlite::Row) -> Result<Head> {
 }
 
 pub(super) const TRANSACTION: &str = "seq, id, unseal('subjects', id, subjects), status, not_before, route, client, \
-     home, received, unseal('body', id, body), reruns, attempts, mapping, unseal('error', id, error), \
+     home, received, unseal('body', id, body), reruns, attempts, mapping, COALESCE(unseal('error', id, error), cause), \
      unseal('plan', id, plan), unseal('progress', id, progress), unseal('answer', id, answer), finished, \
-     rerun_at, unseal('orchestrations', id, orchestrations), EXISTS (SELECT 1 FROM via WHERE via.id = transactions.id)";
+     rerun_at, unseal('orchestrations', id, orchestrations), EXISTS (SELECT 1 FROM via WHERE via.id = transactions.id), cause";
 
 pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
     Ok(Transaction {
@@ -44,10 +44,11 @@ pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
         rerun_at: row.get(18)?,
         orchestrations: optional_json(row, 19)?.unwrap_or_default(),
         through_openhim: row.get(20)?,
+        cause: row.get(21)?,
     })
 }
 
-pub(super) const LIST: &str = "id, route, received, status, attempts, unseal('error', id, error), client, \
+pub(super) const LIST: &str = "id, route, received, status, attempts, COALESCE(unseal('error', id, error), cause), client, \
      mapping, not_before, seq, unseal('subjects', id, subjects)";
 
 /// Whom an open one waits for: the oldest before it about the same patient or request.

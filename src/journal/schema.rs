@@ -91,6 +91,8 @@ CREATE TRIGGER via_gone AFTER DELETE ON transactions BEGIN DELETE FROM via WHERE
     r#"
 -- The key that this journal is sealed with; no row: it is in clear.
 CREATE TABLE sealed (key_id TEXT NOT NULL);
+-- The error in our words, which name nobody: never sealed.
+ALTER TABLE transactions ADD COLUMN cause TEXT;
 "#,
 ];
 

@@ -67,6 +67,14 @@ impl Keys {
         self.0.iter().find(|key| key.id == id)
     }
 
+    /// How a journal is kept with these.
+    pub fn kept(&self) -> String {
+        match self.newest() {
+            Some(key) => format!("sealed with the key {}", key.id),
+            None => "kept in clear (journal.key is not given)".into(),
+        }
+    }
+
     fn in_words(&self) -> String {
         match self.0.is_empty() {
             true => "journal.key is not given".into(),

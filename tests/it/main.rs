@@ -9,4 +9,5 @@ mod openhim;
 mod pushes;
 mod referral;
 mod tls;
+mod upgrade;
 mod world;
