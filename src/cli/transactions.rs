@@ -123,10 +123,11 @@ async fn show(journal: &Embedded, id: &str, body: bool) -> ExitCode {
     if let Some(flags) = flagged(&transaction) {
         say!("{flags}");
     }
-    if transaction.body.is_empty() && journal.objection().is_none() {
-        say!("body       removed after journal.keep_bodies_days");
-    } else if body {
-        say!("body       {}", String::from_utf8_lossy(&transaction.body));
+    match (transaction.body.is_empty(), journal.objection()) {
+        (true, Some(_)) => say!("body       sealed"),
+        (true, None) => say!("body       removed after journal.keep_bodies_days"),
+        (false, _) if body => say!("body       {}", String::from_utf8_lossy(&transaction.body)),
+        (false, _) => {}
     }
     ExitCode::SUCCESS
 }

@@ -1,6 +1,6 @@
 //! A journal's copy, taken while it is in use, and put back.
 use super::claim::Claim;
-use super::rekey::settle;
+use super::rekey::{hold, settle};
 use super::schema;
 use super::seal::Keys;
 use crate::flow::ports::LOST_SINCE;
@@ -58,11 +58,14 @@ pub fn restore(backup: &Path, journal: &Path, keys: &Keys) -> Result<(Contents, 
         );
         return Err(of(backup, why));
     }
-    let aside = match journal.exists() {
-        true => Some(set_aside(journal).map_err(|why| of(journal, why))?),
-        false => None,
+    let (aside, held) = match journal.exists() {
+        true => {
+            set_aside(journal).map(|(aside, held)| (Some(aside), held)).map_err(|why| of(journal, why))?
+        }
+        false => (None, None),
     };
     part.put(journal)?;
+    drop(held);
     Ok((contents, aside))
 }
 
@@ -84,17 +87,17 @@ fn made_ready(part: &Path) -> Result<Contents, String> {
 
 /// Another name for the journal that is there, WAL and all. There is no moment without a journal: a
 /// mediator that started then would begin an empty one.
-fn set_aside(journal: &Path) -> std::io::Result<PathBuf> {
+fn set_aside(journal: &Path) -> std::io::Result<(PathBuf, Option<Connection>)> {
     // A damaged one cannot be settled; then its WAL goes with it.
-    let settled = Connection::open(journal).map_err(|e| e.to_string()).and_then(|c| settle(&c));
+    let settled = Connection::open(journal).ok().filter(|c| settle(c).is_ok() && hold(c, "main").is_ok());
     let aside = beside(journal, &jiff::Timestamp::now().strftime(".before-%Y%m%dT%H%M%S").to_string());
     fs::hard_link(journal, &aside)?;
     let wal = beside(journal, "-wal");
-    if settled.is_err() && wal.exists() {
+    if settled.is_none() && wal.exists() {
         fs::rename(&wal, beside(&aside, "-wal"))?;
     }
     let _ = fs::remove_file(beside(journal, "-shm"));
-    Ok(aside)
+    Ok((aside, settled))
 }
 
 /// Whole, and of a release that is not newer than this one.

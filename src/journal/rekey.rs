@@ -49,9 +49,21 @@ pub fn rekey(journal: &Path, keys: &Keys, mut told: impl FnMut(String)) -> Resul
         Seal::With(_) | Seal::Clear => {}
     }
     let fresh = Part::beside(journal, ".rekey")?;
-    copy(journal, &fresh.path, (&from, &Seal::With(newest.clone())), &mut told).map_err(at)?;
+    let held = copy(journal, &fresh.path, (&from, &Seal::With(newest.clone())), &mut told).map_err(at)?;
     fresh.put(journal)?;
+    drop(held);
     Ok(format!("sealed with the key {}; older keys open nothing of it", newest.id))
+}
+
+/// Keeps everybody else out until the connection is closed: a WAL that somebody began now would be taken
+/// for that of the file which takes this one's place.
+pub(super) fn hold(c: &Connection, which: &str) -> Result<()> {
+    c.execute_batch(&format!("PRAGMA {which}.locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"))?;
+    let mode: String = c.query_row(&format!("PRAGMA {which}.journal_mode"), [], |row| row.get(0))?;
+    match mode == "wal" {
+        true => Err(rusqlite::Error::UserFunctionError("somebody else has just opened it; try again".into())),
+        false => Ok(()),
+    }
 }
 
 /// One file, without a WAL, and nobody else who has it open.
@@ -64,13 +76,19 @@ pub(super) fn settle(connection: &Connection) -> Result<(), String> {
     }
 }
 
-fn copy(old: &Path, fresh: &Path, (from, to): (&Seal, &Seal), told: &mut impl FnMut(String)) -> Result<()> {
+fn copy(
+    old: &Path,
+    fresh: &Path,
+    (from, to): (&Seal, &Seal),
+    told: &mut impl FnMut(String),
+) -> Result<Connection> {
     let c = Connection::open(fresh)?;
     // It is no journal before it is complete: nothing is to be taken back or flushed on the way.
     c.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
     c.execute("ATTACH DATABASE ?1 AS old", [old.to_string_lossy()])?;
     from.install_opening(&c)?;
     to.install_sealing(&c)?;
+    hold(&c, "old")?;
     make(&c, "table")?;
     for table in tables(&c)? {
         copy_table(&c, &table, told)?;
@@ -82,7 +100,9 @@ fn copy(old: &Path, fresh: &Path, (from, to): (&Seal, &Seal), told: &mut impl Fn
     make(&c, "index")?;
     make(&c, "trigger")?;
     let version: i64 = c.query_row("PRAGMA old.user_version", [], |row| row.get(0))?;
-    c.pragma_update(None, "user_version", version)
+    c.pragma_update(None, "user_version", version)?;
+    c.execute_batch("COMMIT")?;
+    Ok(c)
 }
 
 /// What the old journal is made of; indexes and triggers after the rows that they are about.

@@ -1,4 +1,4 @@
-//! What is removed after its days. The pages that it stood on are overwritten.
+//! What is removed after its days.
 use super::rows::to_json;
 use crate::domain::plan::Status;
 use crate::flow::confirm;
@@ -10,14 +10,12 @@ const AT_ONCE: i64 = 1000;
 
 /// Finished transactions of before `before`; failed ones stay.
 pub(super) fn remove(c: &Connection, before: Millis) -> Result<u64> {
-    overwriting(c, || {
-        let gone = c.execute(
-            "DELETE FROM transactions WHERE seq IN (SELECT seq FROM transactions WHERE finished < ?1 \
-             AND status IN ('delivered', 'ignored', 'cancelled') LIMIT ?2)",
-            params![before, AT_ONCE],
-        )?;
-        Ok(gone as u64)
-    })
+    let gone = c.execute(
+        "DELETE FROM transactions WHERE seq IN (SELECT seq FROM transactions WHERE finished < ?1 \
+         AND status IN ('delivered', 'ignored', 'cancelled') LIMIT ?2)",
+        params![before, AT_ONCE],
+    )?;
+    Ok(gone as u64)
 }
 
 /// What those said, and what was made of it. That they came, and what became of them, stays.
@@ -37,13 +35,10 @@ pub(super) fn forget(c: &Connection, before: Millis) -> Result<u64> {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         })?
         .collect::<Result<_>>()?;
-    let gone = overwriting(c, || {
-        let mut gone = 0;
-        for (id, route, status, _) in &rows {
-            gone += forget_one(c, id, route, status)?;
-        }
-        Ok(gone)
-    })?;
+    let mut gone = 0;
+    for (id, route, status, _) in &rows {
+        gone += forget_one(c, id, route, status)?;
+    }
     if let Some((.., last)) = rows.last() {
         let sql = "INSERT OR REPLACE INTO watermarks (name, value) VALUES ('bodies', CAST(?1 AS TEXT))";
         c.execute(sql, [last])?;
@@ -63,13 +58,4 @@ fn forget_one(c: &Connection, id: &str, route: &str, status: &str) -> Result<u64
         )?
         .execute(params![id, to_json(&answer)?])?;
     Ok(gone as u64)
-}
-
-/// Only what is removed is worth the writes.
-fn overwriting<T>(c: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let set = |on: &str| c.query_row(&format!("PRAGMA secure_delete = {on}"), [], |_| Ok(()));
-    set("ON")?;
-    let done = work();
-    set("OFF")?;
-    done
 }
