@@ -12,6 +12,7 @@ use crate::http::auth::Clients;
 use crate::http::server::Server;
 use crate::journal::claim::Claim;
 use crate::journal::embedded::Embedded;
+use crate::journal::seal::Keys;
 use crate::systems::callbacks::HttpCallbacks;
 use crate::systems::cht::ChtApi;
 use crate::systems::fhir_server::FhirApi;
@@ -129,10 +130,29 @@ pub fn unknown_names(settings: &Settings, mappings: &Mappings) -> Vec<(String, S
     of_mappings.chain(profiles.map(|(kind, why)| (format!("server.profiles.{kind}"), why))).collect()
 }
 
-/// Opens the journal of the settings.
+pub fn journal_keys(settings: &Settings) -> Keys {
+    Keys::new(settings.journal.key.iter().map(Arc::as_ref))
+}
+
+/// Opens the journal of the settings, to read it.
 pub fn journal(settings: &Settings) -> Result<Embedded, String> {
     let path = journal_path(settings);
-    Embedded::open(path, settings.journal.max_open).map_err(|e| format!("{}: {e}", path.display()))
+    Embedded::open_with(path, settings.journal.max_open, &journal_keys(settings))
+        .map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// The same, to work on it.
+fn own_journal(settings: &Settings) -> Result<Embedded, String> {
+    let journal = journal(settings)?;
+    if let Some(objection) = journal.objection() {
+        return Err(format!("{}: {objection}", journal_path(settings).display()));
+    }
+    let newest = journal_keys(settings).newest().map(|key| key.id.clone());
+    if journal.sealed_with() != newest.as_deref() {
+        tracing::warn!("the journal is sealed with an older key; stop, and run `journal rekey`");
+    }
+    tracing::info!("the journal is {}", journal_keys(settings).kept());
+    Ok(journal)
 }
 
 impl House {
@@ -142,7 +162,7 @@ impl House {
         let server = Server::bind(&settings.server).await?;
         let address = server.address().map_err(|e| e.to_string())?;
         let claim = Claim::on(journal_path(settings))?;
-        let journal: Arc<dyn Journal> = Arc::new(journal(settings)?);
+        let journal: Arc<dyn Journal> = Arc::new(own_journal(settings)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let servers = servers(settings)?;
         let traffic = Arc::new(traffic(settings, clock.clone()));
@@ -173,9 +193,7 @@ impl House {
         journal.record(started).await.map_err(|e| format!("the audit trail: {e}"))?;
         let taken_up = corridor.start().await.map_err(|e| e.to_string())?;
         start_polls(settings, &servers, &corridor);
-        if settings.journal.keep_days > 0 {
-            tokio::spawn(retain(corridor.clone(), settings.journal.keep_days));
-        }
+        tokio::spawn(retain(corridor.clone(), settings.journal.keep_days, settings.journal.keep_bodies_days));
         let open = settings.clients.is_empty();
         let openhim = membership.clone().map(|membership| membership as Arc<dyn OpenHim>);
         let clients = Clients::new(&settings.clients, open);
@@ -338,12 +356,19 @@ fn start_polls(settings: &Settings, servers: &BTreeMap<String, Arc<dyn FhirServe
     }
 }
 
-/// Finished transactions go after their days, a thousand at a time.
-async fn retain(corridor: Corridor, days: u32) {
+/// Finished transactions, and before them what they said, go after their days (0: they stay), a thousand
+/// at a time.
+async fn retain(corridor: Corridor, days: u32, bodies_days: u32) {
     let stop = corridor.stopping();
+    let before = |days: u32| corridor.now() - i64::from(days) * 86_400_000;
     loop {
-        let before = corridor.now() - i64::from(days) * 86_400_000;
-        let gone = corridor.journal().retain(before).await.unwrap_or_default();
+        let mut gone = 0;
+        if days > 0 {
+            gone += corridor.journal().retain(before(days)).await.unwrap_or_default();
+        }
+        if bodies_days > 0 {
+            gone += corridor.journal().forget(before(bodies_days)).await.unwrap_or_default();
+        }
         let pause = if gone > 0 { Duration::from_secs(1) } else { Duration::from_secs(3600) };
         tokio::select! {
             () = stop.cancelled() => return,

@@ -67,7 +67,9 @@ fn verify(settings: &Settings, options: &Verify) -> ExitCode {
     };
     let walked = match &options.file {
         Some(file) => walk_file(file, expected),
-        None => journal::audit::verify(house::journal_path(settings), expected),
+        None => {
+            journal::audit::verify(house::journal_path(settings), &house::journal_keys(settings), expected)
+        }
     };
     match walked {
         Ok(Ok(walk)) => {

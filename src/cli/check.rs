@@ -27,6 +27,7 @@ pub(super) fn run(file: Option<&Path>, options: &Options) -> ExitCode {
         Ok(settings) => {
             warnings.extend(config::warnings(&settings).iter().map(ToString::to_string));
             said.push("configuration: read".into());
+            said.push(format!("journal: {}", house::journal_keys(&settings).kept()));
             match Mappings::new(&settings.translate) {
                 Err(found) => mistakes.extend(proof::told(&found)),
                 Ok(mappings) => {

@@ -11,6 +11,7 @@ macro_rules! say {
 
 mod audit;
 mod check;
+mod journal;
 mod scaffold;
 mod secret;
 mod serve;
@@ -53,6 +54,9 @@ enum Command {
     /// Verify and export the audit trail.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// The journal's key, backup and restore.
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// Make a client's secret: prints the hash for the configuration.
     HashSecret,
     /// Ask a running mediator whether it is ready: for container health checks.
@@ -63,6 +67,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::HashSecret => secret::run(),
+        Command::Journal(journal::Command::NewKey) => journal::new_key(),
         Command::MappingSchema => {
             print!("{}", crate::translate::mapping_schema());
             ExitCode::SUCCESS
@@ -77,6 +82,7 @@ pub fn run() -> ExitCode {
                 Command::Scaffold(options) => scaffold::run(&settings, &options),
                 Command::Transactions(command) => with_runtime(transactions::run(settings, command)),
                 Command::Audit(command) => with_runtime(audit::run(settings, command)),
+                Command::Journal(command) => journal::run(&settings, command),
                 Command::Health => with_runtime(serve::health(settings)),
                 Command::HashSecret | Command::MappingSchema | Command::Check(_) | Command::Sandbox(_) => {
                     ExitCode::SUCCESS
@@ -102,6 +108,10 @@ fn settings(file: Option<&std::path::Path>) -> Result<Settings, ExitCode> {
         eprintln!("{} mistake(s) in the configuration; nothing was started", errors.len());
         ExitCode::from(2)
     })
+}
+
+fn no_journal(path: &std::path::Path) -> String {
+    format!("there is no journal at {}; is journal.url the one that serve uses?", path.display())
 }
 
 fn fail(message: &str) -> ExitCode {

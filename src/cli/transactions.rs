@@ -57,9 +57,9 @@ pub(super) struct List {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(settings: Settings, command: Command) -> ExitCode {
-    let path = settings.journal.url.trim_start_matches("sqlite:").to_string();
-    if !std::path::Path::new(&path).exists() {
-        return fail(&format!("there is no journal at {path}; is journal.url the one that serve uses?"));
+    let path = house::journal_path(&settings);
+    if !path.exists() {
+        return fail(&super::no_journal(path));
     }
     let journal = match house::journal(&settings) {
         Ok(journal) => journal,
@@ -67,6 +67,9 @@ pub(super) async fn run(settings: Settings, command: Command) -> ExitCode {
     };
     if let Err(error) = leave_trace(&journal, &command).await {
         return fail(&format!("{error}; nothing is shown that the audit trail cannot record"));
+    }
+    if let Some(objection) = journal.objection() {
+        eprintln!("{objection}");
     }
     match command {
         Command::List(options) => list(&journal, options).await,
@@ -146,8 +149,11 @@ async fn show(journal: &Embedded, id: &str, body: bool) -> ExitCode {
     if let Some(flags) = flagged(&transaction) {
         say!("{flags}");
     }
-    if body {
-        say!("body       {}", String::from_utf8_lossy(&transaction.body));
+    match (transaction.body.is_empty(), journal.objection()) {
+        (true, Some(_)) => say!("body       sealed"),
+        (true, None) => say!("body       removed after journal.keep_bodies_days"),
+        (false, _) if body => say!("body       {}", String::from_utf8_lossy(&transaction.body)),
+        (false, _) => {}
     }
     ExitCode::SUCCESS
 }

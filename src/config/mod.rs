@@ -2,10 +2,12 @@
 //!
 //! The defaults and their reasons stand in `mediator-config/mediator.toml`, which is compiled in.
 mod check;
+mod keys;
 mod load;
 mod secrets;
 
 pub use check::warnings;
+pub use keys::JournalKey;
 pub use load::{ConfigError, DEFAULTS, load, mistake};
 
 use jiff::tz::TimeZone;
@@ -68,6 +70,11 @@ pub struct Journal {
     pub max_open: u64,
     /// Delivered, ignored and cancelled transactions are removed after this many days; 0: never.
     pub keep_days: u32,
+    /// What they said, and what was made of it, is removed after this many days; 0: with them.
+    pub keep_bodies_days: u32,
+    /// What the journal is sealed with, newest first; none: it is in clear.
+    #[serde(default, deserialize_with = "keys::read")]
+    pub key: Vec<JournalKey>,
 }
 
 /// The audit trail. It cannot be switched off: whoever could would leave no trace of it.

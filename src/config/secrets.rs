@@ -1,7 +1,7 @@
 //! Secrets that stand in files of their own: `password_file` instead of `password`.
 use toml::Value;
 
-const SECRETS: &[&str] = &["password", "bearer_token", "client_secret", "secret"];
+const SECRETS: &[&str] = &["password", "bearer_token", "client_secret", "secret", "key"];
 
 /// Reads every `<secret>_file` and puts its content under `<secret>`. `variables` are the keys that the
 /// environment sets: it overrides the file, whichever way each of them gives the secret. Answers what

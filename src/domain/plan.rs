@@ -135,6 +135,9 @@ pub struct Progress {
     /// Milliseconds since 1970 before which it is not tried again.
     pub not_before: i64,
     pub error: Option<String>,
+    /// The error in our words only, which name nobody.
+    #[serde(default)]
+    pub cause: Option<String>,
     /// `full_url` to `Type/id` on the server; for a record, `report` to its uuid.
     pub ids: BTreeMap<String, String>,
 }

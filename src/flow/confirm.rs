@@ -25,6 +25,16 @@ pub fn cht(id: &str, status: Status, error: Option<&str>) -> Answer {
     Answer { status: 200, body, location: None }
 }
 
+/// What is answered to a repeat when what it said is no longer kept.
+pub fn forgotten(id: &str, is_cht: bool, status: Status) -> Answer {
+    if is_cht {
+        return cht(id, status, None);
+    }
+    let text = format!("it came before and is {}; what was made of it is no longer kept", status.as_str());
+    let body = operation_outcome("information", "informational", "", &format!("{text} (transaction {id})"));
+    Answer { status: 200, body, location: None }
+}
+
 fn failed(transaction: &Transaction, refusal: Option<&Refusal>) -> Answer {
     let error = transaction.error.clone().unwrap_or_default();
     let (code, path, text) = match refusal {

@@ -99,6 +99,8 @@ pub struct Transaction {
     pub attempts: u32,
     pub mapping: Option<String>,
     pub error: Option<String>,
+    /// The error in our words only, which name nobody: what is told of it where the rest is sealed.
+    pub cause: Option<String>,
     pub plan: Option<Plan>,
     pub progress: Vec<Progress>,
     pub answer: Option<Answer>,
@@ -133,6 +135,8 @@ pub struct Mark {
     pub attempts: u32,
     pub not_before: Millis,
     pub error: Option<String>,
+    /// The error in our words only.
+    pub cause: Option<String>,
     pub mapping: Option<String>,
     pub plan: Option<Plan>,
     pub progress: Vec<Progress>,
@@ -230,6 +234,10 @@ pub enum JournalError {
     Conflict(String),
 }
 
+/// The watermark of a journal that was put back from a backup: the milliseconds since 1970 from which on
+/// messages may have taken effect that it does not know.
+pub const LOST_SINCE: &str = "lost since";
+
 /// Called with what has been accepted.
 pub type Tell = Arc<dyn Fn(&[Accepted]) + Send + Sync>;
 
@@ -298,6 +306,8 @@ pub trait Journal: Audit {
     ) -> Result<Result<Head, String>, JournalError>;
     /// Removes what is finished and older than `before`; failed ones stay. Answers how many.
     async fn retain(&self, before: Millis) -> Result<u64, JournalError>;
+    /// Removes what such ones said and what was made of it, but not that they came. Answers how many.
+    async fn forget(&self, before: Millis) -> Result<u64, JournalError>;
 }
 
 /// Why a call to a destination did not succeed. `message` is for operators: the destination's own

@@ -2,6 +2,7 @@
 //! and chained to the one before it.
 use super::embedded::{Embedded, reader};
 use super::rows::to_json;
+use super::seal::{Keys, Seal};
 use super::writer::Write;
 use crate::domain::audit::chain::{Break, Hash, Link, Walk};
 use crate::domain::audit::{Act, Agent, Event, Kind, Record};
@@ -11,7 +12,7 @@ use crate::flow::audit::{Audit, Search};
 use crate::flow::ports::{Accepted, JournalError, Millis, NewTransaction};
 use async_trait::async_trait;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
+use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, Result, Row, params};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -45,7 +46,9 @@ pub(super) fn append(c: &Connection, event: &Event) -> Result<()> {
     let record = Record { seq: seq + 1, node: NODE.clone(), event: event.clone() };
     let text = to_json(&record)?;
     let hash = previous.of_next(&text);
-    c.prepare_cached("INSERT INTO audit (seq, at, record, hash) VALUES (?1, ?2, ?3, ?4)")?
+    // Without a patient in it, it is in clear, so that whoever has no key leaves a trace all the same.
+    let value = if event.patients.is_empty() { "?3" } else { "seal('record', CAST(?1 AS TEXT), ?3)" };
+    c.prepare_cached(&format!("INSERT INTO audit (seq, at, record, hash) VALUES (?1, ?2, {value}, ?4)"))?
         .execute(params![record.seq, event.at, text, hash.0])
         .map(drop)
 }
@@ -74,7 +77,11 @@ fn cut(c: &Connection, before: Millis, now: Millis) -> Result<u64> {
     c.execute("DELETE FROM audit WHERE seq <= ?1", [through]).map(|gone| gone as u64)
 }
 
-const LINK: &str = "a.record, a.hash, COALESCE((SELECT b.hash FROM audit b WHERE b.seq = a.seq - 1), \
+/// A record as it was written, sealed or in clear.
+pub(super) const RECORD: &str = "CASE typeof(record) WHEN 'text' THEN record \
+     ELSE unseal('record', CAST(seq AS TEXT), record) END";
+
+const LINK: &str = "a.text, a.hash, COALESCE((SELECT b.hash FROM audit b WHERE b.seq = a.seq - 1), \
      (SELECT hash FROM audit_cuts WHERE seq = a.seq - 1), zeroblob(32))";
 
 fn link(row: &Row) -> Result<Link> {
@@ -94,10 +101,10 @@ fn records(c: &Connection, search: &Search) -> Result<Vec<Link>> {
         .collect::<Result<_>>()?;
     let order = if search.newest_first { "DESC" } else { "ASC" };
     let mut statement = c.prepare_cached(&format!(
-        "SELECT {LINK} FROM audit a WHERE a.seq > ?1 AND (?2 IS NULL OR a.seq < ?2) \
+        "SELECT {LINK} FROM (SELECT seq, at, hash, {RECORD} AS text FROM audit) a WHERE a.seq > ?1 AND (?2 IS NULL OR a.seq < ?2) \
          AND (?3 IS NULL OR a.at >= ?3) AND (?4 IS NULL OR a.at < ?4) \
-         AND NOT EXISTS (SELECT 1 FROM json_each(?5) p WHERE instr(a.record, p.value) = 0) \
-         AND (?6 = '[]' OR EXISTS (SELECT 1 FROM json_each(?6) p WHERE instr(a.record, p.value) > 0)) \
+         AND NOT EXISTS (SELECT 1 FROM json_each(?5) p WHERE instr(a.text, p.value) = 0) \
+         AND (?6 = '[]' OR EXISTS (SELECT 1 FROM json_each(?6) p WHERE instr(a.text, p.value) > 0)) \
          ORDER BY a.seq {order}"
     ))?;
     let rows = statement.query_map(
@@ -157,10 +164,16 @@ impl Audit for Embedded {
 /// earlier, and has to be in it.
 pub fn verify(
     path: &Path,
+    keys: &Keys,
     expected: Option<Hash>,
 ) -> std::result::Result<std::result::Result<Walk, Break>, String> {
     let told = |e: Error| format!("{}: {e}", path.display());
-    let connection = reader(path).map_err(told)?;
+    let only_reads = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let seal = only_reads.and_then(|c| Seal::of(&c, keys)).map_err(told)?;
+    if let Seal::Locked(_) = seal {
+        return Err(format!("{}: {}", path.display(), seal.objection(keys).unwrap_or_default()));
+    }
+    let connection = reader(path, &seal).map_err(told)?;
     // One view of it, whatever is written meanwhile.
     connection.execute_batch("BEGIN").map_err(told)?;
     walk(&connection, expected).map_err(told)
@@ -175,7 +188,7 @@ fn walk(c: &Connection, expected: Option<Hash>) -> Result<std::result::Result<Wa
         .optional()?;
     let mut is_there = expected.is_none();
     let mut walk = Walk::default();
-    let mut statement = c.prepare("SELECT seq, record, hash, at FROM audit ORDER BY seq")?;
+    let mut statement = c.prepare(&format!("SELECT seq, {RECORD}, hash, at FROM audit ORDER BY seq"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let seq: u64 = row.get(0)?;
@@ -244,7 +257,7 @@ mod tests {
         }
 
         fn broken(&self) -> (u64, String) {
-            let broken = verify(&self.path, None).expect("read").err().expect("broken");
+            let broken = verify(&self.path, &Keys::default(), None).expect("read").err().expect("broken");
             (broken.seq, broken.why)
         }
     }
@@ -259,7 +272,7 @@ mod tests {
             let error = c.execute(sql, []).expect_err("refused").to_string();
             assert!(error.contains("append-only"), "{error}");
         }
-        assert!(verify(&trail.path, None).expect("read").is_ok());
+        assert!(verify(&trail.path, &Keys::default(), None).expect("read").is_ok());
     }
 
     #[tokio::test]
@@ -322,14 +335,22 @@ mod tests {
     #[tokio::test]
     async fn a_trail_that_was_written_anew_lacks_the_head_that_was_noted() {
         let (trail, other) = (Trail::new().await, Trail::new().await);
-        let head = verify(&trail.path, None).expect("read").map_err(|b| b.why).expect("whole").head;
+        let head = verify(&trail.path, &Keys::default(), None)
+            .expect("read")
+            .map_err(|b| b.why)
+            .expect("whole")
+            .head;
         trail.add(3).await;
-        let grown = verify(&trail.path, Some(head)).expect("read").map_err(|b| b.why).expect("whole");
+        let grown = verify(&trail.path, &Keys::default(), Some(head))
+            .expect("read")
+            .map_err(|b| b.why)
+            .expect("whole");
         assert_eq!(grown.count, 8);
         other.forge("DELETE FROM audit; DELETE FROM sqlite_sequence WHERE name = 'audit'");
         other.add(4).await;
-        assert!(verify(&other.path, None).expect("read").is_ok(), "by itself it is whole");
-        let broken = verify(&other.path, Some(head)).expect("read").err().expect("found out");
+        assert!(verify(&other.path, &Keys::default(), None).expect("read").is_ok(), "by itself it is whole");
+        let broken =
+            verify(&other.path, &Keys::default(), Some(head)).expect("read").err().expect("found out");
         assert!(broken.why.contains("the head that was noted is not in the trail"), "{}", broken.why);
     }
 
@@ -338,11 +359,13 @@ mod tests {
         let trail = Trail::new().await;
         let journal = Embedded::open(&trail.path, 10).expect("a journal");
         journal.cut(4, 100).await.expect("cut");
-        let walk = verify(&trail.path, None).expect("read").map_err(|b| b.why).expect("whole");
+        let walk =
+            verify(&trail.path, &Keys::default(), None).expect("read").map_err(|b| b.why).expect("whole");
         assert_eq!((walk.count, walk.seq, walk.first), (3, 6, 4));
         // Even if nothing else is left.
         journal.cut(101, 101).await.expect("cut");
-        let walk = verify(&trail.path, None).expect("read").map_err(|b| b.why).expect("whole");
+        let walk =
+            verify(&trail.path, &Keys::default(), None).expect("read").map_err(|b| b.why).expect("whole");
         assert_eq!((walk.count, walk.seq), (1, 7));
     }
 }

@@ -1,6 +1,7 @@
 //! One process at a time carries out what a journal holds: two would do everything twice.
+use super::backup::beside;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Held for as long as it lives; the system lets go of it when the process dies.
 pub struct Claim {
@@ -9,14 +10,10 @@ pub struct Claim {
 
 impl Claim {
     pub fn on(journal: &Path) -> Result<Self, String> {
-        let mut path = PathBuf::from(journal).into_os_string();
-        path.push(".lock");
+        let path = beside(journal, ".lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|e| {
-            format!(
-                "journal.url: {}: {e}; its folder must be there, and writable",
-                Path::new(&path).display()
-            )
+            format!("journal.url: {}: {e}; its folder must be there, and writable", path.display())
         })?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
@@ -24,7 +21,7 @@ impl Claim {
                 "{}: another mediator works on this journal; stop it first, or give this one its own",
                 journal.display()
             )),
-            Err(TryLockError::Error(e)) => Err(format!("{}: {e}", Path::new(&path).display())),
+            Err(TryLockError::Error(e)) => Err(format!("{}: {e}", path.display())),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What every journal must hold to: one suite for all of them. A further implementation adds its
 //! `open` to `journals` and passes.
 use super::embedded::Embedded;
+use super::seal::Keys;
 use crate::domain::audit::chain::Link;
 use crate::domain::audit::{Act, Agent, Event, Kind as AgentKind, Outcome};
 use crate::domain::follow_up::{Kind, State};
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 fn open(folder: &Path, max_open: u64) -> Arc<dyn Journal> {
-    Arc::new(Embedded::open(&folder.join("journal.db"), max_open).expect("a journal"))
+    let key = secrecy::SecretBox::new(Box::new([7; 32]));
+    let keys = Keys::new(module_path!().ends_with("sealed").then_some(&key));
+    Arc::new(Embedded::open_with(&folder.join("journal.db"), max_open, &keys).expect("a journal"))
 }
 
 fn new(id: &str, key: &str, digest: &str) -> NewTransaction {
@@ -46,6 +49,7 @@ fn mark(id: &str, status: Status) -> Mark {
         attempts: 1,
         not_before: 0,
         error: None,
+        cause: None,
         mapping: Some("patient".into()),
         plan: Some(Plan::default()),
         progress: vec![Progress { status: StepStatus::Done, ..Progress::default() }],
@@ -647,4 +651,35 @@ async fn the_trail_is_cut_from_its_old_end_only_and_says_so() {
     assert_eq!(acts, [(3, 30), (4, 5), (5, 99)]);
     assert_eq!(left[0].previous, last, "the oldest that is left still says what was before it");
     assert_eq!(left[2].record.event.act, Act::Cut { through: 2, hash: last.to_string() });
+}
+
+#[tokio::test]
+async fn what_was_said_goes_before_the_fact_that_it_came() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path(), 100);
+    for (id, status) in
+        [("f", Status::Failed), ("d", Status::Delivered), ("i", Status::Ignored), ("o", Status::Open)]
+    {
+        accept(&journal, new(id, id, "d")).await;
+        journal.commit(mark(id, status), Facts::default()).await.expect("written");
+    }
+    let gone = [journal.forget(5).await, journal.forget(6).await, journal.forget(6).await];
+    assert_eq!(gone.map(|n| n.expect("done")), [0, 2, 0]);
+    for (id, is_gone) in [("f", false), ("d", true), ("i", true), ("o", false)] {
+        let left = journal.transaction(id).await.expect("read").expect("there");
+        assert_eq!(
+            (left.body.is_empty(), left.plan.is_none(), left.head.subjects.is_empty()),
+            (is_gone, is_gone, is_gone)
+        );
+        assert_eq!((left.mapping.as_deref(), left.attempts), (Some("patient"), 1), "{id}");
+    }
+    let repeat = accept(&journal, new("again", "d", "d")).await;
+    assert_eq!(repeat.head().id, "d", "it is known all the same");
+    let answer = journal.transaction("d").await.expect("read").expect("there").answer.expect("an answer");
+    assert_eq!((answer.status, answer.body), (200, json!({"transaction": "d", "status": "delivered"})));
+    for action in [Action::Rerun, Action::RerunAsPlanned] {
+        let refused = journal.change("i", action, event("i")).await.expect("written");
+        assert!(refused.is_err_and(|why| why.contains("keep_bodies_days")));
+    }
+    assert_eq!(journal.retain(6).await.expect("done"), 2);
 }

@@ -1,8 +1,10 @@
 //! The embedded journal: SQLite in WAL mode, synchronous=FULL, one writer that groups commits.
 //! Readers have connections of their own and never wait for it.
 use super::audit::{self, append};
-use super::rows::{self, HEAD, LIST, TRANSACTION, to_json};
+use super::retain;
+use super::rows::{self, FOLLOW_UP, HEAD, LIST, TRANSACTION, to_json};
 use super::schema;
+use super::seal::{Keys, Seal};
 use super::writer::{Write, Writer};
 use crate::domain::audit::Event;
 use crate::domain::follow_up::Kind;
@@ -26,6 +28,8 @@ pub struct Embedded {
     writer: Option<Writer>,
     thread: Option<std::thread::JoinHandle<()>>,
     path: PathBuf,
+    seal: Seal,
+    objection: Option<String>,
     readers: Arc<Mutex<Vec<Connection>>>,
     /// Marks handed over and not yet written: whoever reads a transaction reads them too.
     pending: Arc<Mutex<HashMap<String, (u64, Mark)>>>,
@@ -38,22 +42,42 @@ pub struct Embedded {
 type Slot<T> = Arc<Mutex<Option<Result<T, JournalError>>>>;
 
 impl Embedded {
-    /// Opens or makes the journal at `path`, migrating an older one.
+    /// Opens or makes the journal at `path`, in clear, migrating an older one.
     pub fn open(path: &Path, max_open: u64) -> Result<Self, JournalError> {
+        Self::open_with(path, max_open, &Keys::default())
+    }
+
+    /// The same, sealed with the newest of the keys. One that is sealed with none of them, or not at all,
+    /// can be read as far as it is in clear: see [`Self::objection`].
+    pub fn open_with(path: &Path, max_open: u64, keys: &Keys) -> Result<Self, JournalError> {
         let connection = Connection::open(path).map_err(unwritable)?;
         prepare(&connection).map_err(unwritable)?;
+        let seal = Seal::of(&connection, keys).map_err(unwritable)?;
+        seal.install(&connection).map_err(unwritable)?;
         let (writer, thread) =
             Writer::start(connection, path).map_err(|e| JournalError::Unwritable(e.to_string()))?;
         Ok(Self {
             writer: Some(writer),
             thread: Some(thread),
             path: path.to_path_buf(),
+            objection: seal.objection(keys),
+            seal,
             readers: Arc::default(),
             pending: Arc::default(),
             marks: AtomicU64::new(0),
             max_open,
             tell: Arc::default(),
         })
+    }
+
+    /// Why nobody may work on it with the keys that were given.
+    pub fn objection(&self) -> Option<&str> {
+        self.objection.as_deref()
+    }
+
+    /// The id of the key that it is sealed with.
+    pub fn sealed_with(&self) -> Option<&str> {
+        self.seal.key_id()
     }
 
     pub(super) fn writer(&self) -> Result<&Writer, JournalError> {
@@ -123,12 +147,12 @@ impl Embedded {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let readers = self.readers.clone();
-        let path = self.path.clone();
+        let (path, seal) = (self.path.clone(), self.seal.clone());
         tokio::task::spawn_blocking(move || {
             let kept = readers.lock().ok().and_then(|mut readers| readers.pop());
             let connection = match kept {
                 Some(connection) => connection,
-                None => reader(&path)?,
+                None => reader(&path, &seal)?,
             };
             let result = work(&connection);
             if let Ok(mut readers) = readers.lock() {
@@ -164,6 +188,7 @@ fn marked(mut transaction: Transaction, mark: Mark) -> Transaction {
     transaction.head.not_before = mark.not_before;
     transaction.attempts = mark.attempts;
     transaction.error = mark.error;
+    transaction.cause = mark.cause;
     transaction.mapping = mark.mapping;
     transaction.plan = mark.plan.or(transaction.plan);
     transaction.progress = mark.progress;
@@ -184,12 +209,13 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     schema::migrate(connection)
 }
 
-pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn reader(path: &Path, seal: &Seal) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    seal.install(&connection)?;
     Ok(connection)
 }
 
@@ -208,8 +234,8 @@ struct Newest {
 impl Newest {
     fn read(c: &Connection, key: &str) -> rusqlite::Result<Option<Self>> {
         c.prepare_cached(&format!(
-            "WITH highest AS (SELECT MAX(revision) AS highest FROM transactions WHERE key = ?1) \
-             SELECT {HEAD}, digest, highest FROM transactions, highest WHERE key = ?1 \
+            "WITH highest AS (SELECT MAX(revision) AS highest FROM transactions WHERE key = name(?1)) \
+             SELECT {HEAD}, unname(digest), highest FROM transactions, highest WHERE key = name(?1) \
              AND (revision IS NULL OR revision >= highest) ORDER BY seq DESC LIMIT 1"
         ))?
         .query_row([key], |row| {
@@ -241,7 +267,7 @@ fn repeat_of(c: &Connection, new: &NewTransaction, newest: &Newest) -> rusqlite:
         Some(again) => c
             .prepare_cached(&format!(
                 "SELECT {HEAD} FROM transactions WHERE id IN (SELECT id FROM via WHERE openhim = ?1) \
-                 AND key = ?2 AND digest = ?3"
+                 AND key = name(?2) AND digest = name(?3)"
             ))?
             .query_row([again, &new.key, &new.digest], rows::head)
             .optional()?,
@@ -253,7 +279,7 @@ fn repeat_of(c: &Connection, new: &NewTransaction, newest: &Newest) -> rusqlite:
     match newest.overtakes(new) {
         true => c
             .prepare_cached(&format!(
-                "SELECT {HEAD} FROM transactions WHERE key = ?1 AND digest = ?2 ORDER BY seq DESC LIMIT 1"
+                "SELECT {HEAD} FROM transactions WHERE key = name(?1) AND digest = name(?2) ORDER BY seq DESC LIMIT 1"
             ))?
             .query_row([&new.key, &new.digest], rows::head)
             .optional(),
@@ -288,7 +314,8 @@ fn overtaken(c: &Connection, head: Head, newer: &str, at: Millis) -> rusqlite::R
     let why = format!("a newer version of it has come before it ({newer})");
     let answer = confirm::cht(&head.id, Status::Ignored, Some(&why));
     c.prepare_cached(
-        "UPDATE transactions SET status = 'ignored', error = ?2, answer = ?3, finished = ?4 WHERE id = ?1",
+        "UPDATE transactions SET status = 'ignored', error = seal('error', id, ?2), cause = ?2, \
+         answer = seal('answer', id, ?3), finished = ?4 WHERE id = ?1",
     )?
     .execute(params![head.id, why, to_json(&answer)?, at])?;
     Ok(Head { status: Status::Ignored, ..head })
@@ -298,7 +325,7 @@ fn insert(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Head> {
     let subjects = with_people(c, &new.subjects)?;
     c.prepare_cached(
         "INSERT INTO transactions (id, route, client, home, key, digest, subjects, received, body, revision) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         VALUES (?1, ?2, ?3, ?4, name(?5), name(?6), seal('subjects', ?1, ?7), ?8, seal('body', ?1, ?9), ?10)",
     )?
     .execute(params![
         new.id,
@@ -325,7 +352,8 @@ fn write_via(c: &Connection, openhim: &str, id: &str, at: Millis) -> rusqlite::R
 /// by uuid keep their order.
 fn with_people(c: &Connection, subjects: &[String]) -> rusqlite::Result<Vec<String>> {
     let mut all: std::collections::BTreeSet<String> = subjects.iter().cloned().collect();
-    let mut people = c.prepare_cached("SELECT person FROM identifiers WHERE value = ?1 LIMIT 8")?;
+    let mut people =
+        c.prepare_cached("SELECT unname(person) FROM identifiers WHERE value = name(?1) LIMIT 8")?;
     for subject in subjects {
         for person in people.query_map([subject], |row| row.get::<_, String>(0))? {
             all.insert(person?);
@@ -339,8 +367,10 @@ fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
     // A cancelled transaction stays so, whatever a late worker says; its progress is still noted.
     c.prepare_cached(
         "UPDATE transactions SET status = CASE WHEN status = 'cancelled' THEN status ELSE ?2 END, \
-         attempts = ?3, not_before = ?4, error = ?5, mapping = ?6, plan = COALESCE(?7, plan), progress = ?8, \
-         answer = ?9, finished = ?10, orchestrations = COALESCE(?11, orchestrations) WHERE id = ?1",
+         attempts = ?3, not_before = ?4, error = seal('error', id, ?5), mapping = ?6, \
+         plan = COALESCE(seal('plan', id, ?7), plan), progress = seal('progress', id, ?8), \
+         answer = seal('answer', id, ?9), finished = ?10, cause = ?12, \
+         orchestrations = COALESCE(seal('orchestrations', id, ?11), orchestrations) WHERE id = ?1",
     )?
     .execute(params![
         mark.id,
@@ -353,7 +383,8 @@ fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
         to_json(&mark.progress)?,
         mark.answer.as_ref().map(to_json).transpose()?,
         finished,
-        (!mark.orchestrations.is_empty()).then(|| to_json(&mark.orchestrations)).transpose()?
+        (!mark.orchestrations.is_empty()).then(|| to_json(&mark.orchestrations)).transpose()?,
+        mark.cause
     ])?;
     mark.audit.iter().try_for_each(|event| append(c, event))
 }
@@ -369,20 +400,22 @@ fn conflict(c: &Connection, facts: &Facts) -> rusqlite::Result<Option<String>> {
 }
 
 fn owner(c: &Connection, identifier: &Identifier) -> rusqlite::Result<Option<String>> {
-    c.prepare_cached("SELECT person FROM identifiers WHERE system = ?1 AND value = ?2")?
+    c.prepare_cached("SELECT unname(person) FROM identifiers WHERE system = ?1 AND value = name(?2)")?
         .query_row([&identifier.system, &identifier.value], |row| row.get(0))
         .optional()
 }
 
 fn write_facts(c: &Connection, facts: &Facts) -> rusqlite::Result<()> {
     for (identifier, person) in &facts.links {
-        c.prepare_cached("INSERT OR IGNORE INTO identifiers (system, value, person) VALUES (?1, ?2, ?3)")?
-            .execute([&identifier.system, &identifier.value, person])?;
+        c.prepare_cached(
+            "INSERT OR IGNORE INTO identifiers (system, value, person) VALUES (?1, name(?2), name(?3))",
+        )?
+        .execute([&identifier.system, &identifier.value, person])?;
     }
     for follow_up in &facts.follow_ups {
         c.prepare_cached(
             "INSERT OR REPLACE INTO follow_ups (kind, system, value, person, record, state, content) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+             VALUES (?1, ?2, name(?3), name(?4), name(?5), ?6, seal('content', ?1 || ' ' || ?2 || ' ' || ?3, ?7))",
         )?
         .execute(params![
             rows::kind(follow_up.kind),
@@ -395,8 +428,10 @@ fn write_facts(c: &Connection, facts: &Facts) -> rusqlite::Result<()> {
         ])?;
     }
     for (key, resource) in &facts.directory {
-        c.prepare_cached("INSERT OR REPLACE INTO directory (key, resource) VALUES (?1, ?2)")?
-            .execute(params![key, to_json(resource)?])?;
+        c.prepare_cached(
+            "INSERT OR REPLACE INTO directory (key, resource) VALUES (name(?1), seal('resource', ?1, ?2))",
+        )?
+        .execute(params![key, to_json(resource)?])?;
     }
     Ok(())
 }
@@ -409,6 +444,10 @@ fn newer_of(c: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
     )?
     .query_row([id], |row| row.get(0))
     .optional()
+}
+
+fn is_forgotten(c: &Connection, id: &str) -> rusqlite::Result<bool> {
+    c.query_row("SELECT length(body) = 0 FROM transactions WHERE id = ?1", [id], |row| row.get(0))
 }
 
 fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Result<Result<Head, String>> {
@@ -426,6 +465,11 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
         )));
     }
     match (action, head.status) {
+        (Action::Rerun | Action::RerunAsPlanned, _) if is_forgotten(c, id)? => {
+            return Ok(Err(
+                "what it said was removed after journal.keep_bodies_days; it has to be sent again".into(),
+            ));
+        }
         (Action::Rerun | Action::RerunAsPlanned, Status::Open) => {
             c.execute(
                 "UPDATE transactions SET not_before = 0, rerun_at = ?2 WHERE id = ?1",
@@ -440,12 +484,12 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
         (Action::Rerun, _) => {
             c.execute(
                 "UPDATE transactions SET status = 'open', reruns = reruns + 1, not_before = 0, error = NULL, \
-                 plan = NULL, progress = NULL, answer = NULL, finished = NULL, rerun_at = ?2 WHERE id = ?1",
+                 cause = NULL, plan = NULL, progress = NULL, answer = NULL, finished = NULL, rerun_at = ?2 WHERE id = ?1",
                 params![id, at],
             )?;
         }
         (Action::RerunAsPlanned, _) => {
-            let sql = "SELECT progress FROM transactions WHERE id = ?1 AND plan IS NOT NULL";
+            let sql = "SELECT unseal('progress', id, progress) FROM transactions WHERE id = ?1 AND plan IS NOT NULL";
             let progress: Option<Option<String>> = c.query_row(sql, [id], |row| row.get(0)).optional()?;
             let Some(progress) = progress else {
                 return Ok(Err(
@@ -459,8 +503,8 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
                 (step.status, step.not_before, step.error) = (StepStatus::Open, 0, None);
             }
             c.execute(
-                "UPDATE transactions SET status = 'open', not_before = 0, error = NULL, progress = ?2, \
-                 answer = NULL, finished = NULL, rerun_at = ?3 WHERE id = ?1",
+                "UPDATE transactions SET status = 'open', not_before = 0, error = NULL, \
+                 cause = NULL, progress = seal('progress', id, ?2), answer = NULL, finished = NULL, rerun_at = ?3 WHERE id = ?1",
                 params![id, to_json(&steps)?, at],
             )?;
         }
@@ -626,7 +670,8 @@ impl Journal for Embedded {
         let value = value.to_string();
         self.read(move |c| {
             c.prepare_cached(
-                "SELECT DISTINCT person FROM identifiers WHERE value = ?1 AND system NOT IN (?2, ?3, ?4) ORDER BY 1",
+                "SELECT DISTINCT unname(person) FROM identifiers WHERE value = name(?1) \
+                 AND system NOT IN (?2, ?3, ?4) ORDER BY 1",
             )?
             .query_map([&value, system::CHT_UUID, system::CHT_SHORTCODE, system::IN_CHT], |row| row.get(0))?
             .collect()
@@ -649,7 +694,7 @@ impl Journal for Embedded {
         let person = person.to_string();
         self.read(move |c| {
             c.prepare_cached(
-                "SELECT system, value FROM identifiers WHERE person = ?1 ORDER BY system, value",
+                "SELECT system, unname(value) FROM identifiers WHERE person = name(?1) ORDER BY 1, 2",
             )?
             .query_map([person], |row| Ok(Identifier { system: row.get(0)?, value: row.get(1)? }))?
             .collect()
@@ -660,9 +705,11 @@ impl Journal for Embedded {
     async fn follow_up(&self, kind: Kind, identifier: &Identifier) -> Result<Option<FollowUp>, JournalError> {
         let identifier = identifier.clone();
         self.read(move |c| {
-            c.prepare_cached("SELECT content FROM follow_ups WHERE kind = ?1 AND system = ?2 AND value = ?3")?
-                .query_row([rows::kind(kind), &identifier.system, &identifier.value], rows::follow_up)
-                .optional()
+            c.prepare_cached(&format!(
+                "SELECT {FOLLOW_UP} WHERE kind = ?1 AND system = ?2 AND value = name(?3)"
+            ))?
+            .query_row([rows::kind(kind), &identifier.system, &identifier.value], rows::follow_up)
+            .optional()
         })
         .await
     }
@@ -670,7 +717,7 @@ impl Journal for Embedded {
     async fn follow_ups_of(&self, person: &str) -> Result<Vec<FollowUp>, JournalError> {
         let person = person.to_string();
         self.read(move |c| {
-            c.prepare_cached("SELECT content FROM follow_ups WHERE person = ?1 ORDER BY rowid")?
+            c.prepare_cached(&format!("SELECT {FOLLOW_UP} WHERE person = name(?1) ORDER BY rowid"))?
                 .query_map([person], rows::follow_up)?
                 .collect()
         })
@@ -680,9 +727,11 @@ impl Journal for Embedded {
     async fn follow_ups_named(&self, name: &str) -> Result<Vec<FollowUp>, JournalError> {
         let name = name.to_string();
         self.read(move |c| {
-            c.prepare_cached("SELECT content FROM follow_ups WHERE value = ?1 OR record = ?1 ORDER BY rowid")?
-                .query_map([name], rows::follow_up)?
-                .collect()
+            c.prepare_cached(&format!(
+                "SELECT {FOLLOW_UP} WHERE value = name(?1) OR record = name(?1) ORDER BY rowid"
+            ))?
+            .query_map([name], rows::follow_up)?
+            .collect()
         })
         .await
     }
@@ -690,7 +739,7 @@ impl Journal for Embedded {
     async fn directory(&self, key: &str) -> Result<Option<serde_json::Value>, JournalError> {
         let key = key.to_string();
         self.read(move |c| {
-            c.prepare_cached("SELECT resource FROM directory WHERE key = ?1")?
+            c.prepare_cached("SELECT unseal('resource', ?1, resource) FROM directory WHERE key = name(?1)")?
                 .query_row([key], |row| rows::json(row, 0))
                 .optional()
         })
@@ -811,14 +860,10 @@ impl Journal for Embedded {
     }
 
     async fn retain(&self, before: Millis) -> Result<u64, JournalError> {
-        self.write(move |c| {
-            let gone = c.execute(
-                "DELETE FROM transactions WHERE seq IN (SELECT seq FROM transactions WHERE finished < ?1 \
-                 AND status IN ('delivered', 'ignored', 'cancelled') LIMIT 1000)",
-                [before],
-            )?;
-            Ok(Ok(gone as u64))
-        })
-        .await
+        self.write(move |c| retain::remove(c, before).map(Ok)).await
+    }
+
+    async fn forget(&self, before: Millis) -> Result<u64, JournalError> {
+        self.write(move |c| retain::forget(c, before).map(Ok)).await
     }
 }

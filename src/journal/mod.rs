@@ -1,10 +1,18 @@
 //! The durable store of transactions, of who is who, and of open requests.
 pub mod audit;
+pub mod backup;
 pub mod claim;
 pub mod embedded;
+pub mod rekey;
+mod retain;
 mod rows;
 mod schema;
+pub mod seal;
 mod writer;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+#[path = "contract.rs"]
+#[expect(clippy::duplicate_mod, reason = "one suite for journals in clear and for sealed ones")]
+mod contract_sealed;

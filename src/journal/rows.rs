@@ -8,21 +8,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 
-pub(super) const HEAD: &str = "seq, id, subjects, status, not_before";
+pub(super) const HEAD: &str = "seq, id, unseal('subjects', id, subjects), status, not_before";
 
 pub(super) fn head(row: &rusqlite::Row) -> Result<Head> {
     Ok(Head {
         seq: row.get(0)?,
         id: row.get(1)?,
-        subjects: json(row, 2)?,
+        subjects: optional_json(row, 2)?.unwrap_or_default(),
         status: status(row, 3)?,
         not_before: row.get(4)?,
     })
 }
 
-pub(super) const TRANSACTION: &str = "seq, id, subjects, status, not_before, route, client, home, received, body, \
-     reruns, attempts, mapping, error, plan, progress, answer, finished, rerun_at, \
-     orchestrations, EXISTS (SELECT 1 FROM via WHERE via.id = transactions.id)";
+pub(super) const TRANSACTION: &str = "seq, id, unseal('subjects', id, subjects), status, not_before, route, client, \
+     home, received, unseal('body', id, body), reruns, attempts, mapping, COALESCE(unseal('error', id, error), cause), \
+     unseal('plan', id, plan), unseal('progress', id, progress), unseal('answer', id, answer), finished, \
+     rerun_at, unseal('orchestrations', id, orchestrations), EXISTS (SELECT 1 FROM via WHERE via.id = transactions.id), cause";
 
 pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
     Ok(Transaction {
@@ -31,7 +32,7 @@ pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
         client: row.get(6)?,
         home: row.get(7)?,
         received: row.get(8)?,
-        body: row.get(9)?,
+        body: row.get_ref(9)?.as_bytes_or_null()?.unwrap_or_default().to_vec(),
         reruns: row.get(10)?,
         attempts: row.get(11)?,
         mapping: row.get(12)?,
@@ -43,11 +44,12 @@ pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
         rerun_at: row.get(18)?,
         orchestrations: optional_json(row, 19)?.unwrap_or_default(),
         through_openhim: row.get(20)?,
+        cause: row.get(21)?,
     })
 }
 
-pub(super) const LIST: &str = "id, route, received, status, attempts, error, client, mapping, not_before, \
-     seq, subjects";
+pub(super) const LIST: &str = "id, route, received, status, attempts, COALESCE(unseal('error', id, error), cause), client, \
+     mapping, not_before, seq, unseal('subjects', id, subjects)";
 
 /// Whom an open one waits for: the oldest before it about the same patient or request.
 pub(super) struct Lanes(HashMap<String, (i64, String)>);
@@ -82,13 +84,16 @@ pub(super) fn list(row: &rusqlite::Row, lanes: &Lanes) -> Result<Row> {
         client: row.get(6)?,
         mapping: row.get(7)?,
         waits_for: match status == "open" {
-            true => lanes.before(row.get(9)?, &json::<Vec<String>>(row, 10)?),
+            true => lanes.before(row.get(9)?, &optional_json::<Vec<String>>(row, 10)?.unwrap_or_default()),
             false => None,
         },
         next_attempt: (status == "open" && not_before > 0).then(|| rfc3339(not_before)),
         status,
     })
 }
+
+pub(super) const FOLLOW_UP: &str =
+    "unseal('content', kind || ' ' || system || ' ' || unname(value), content) FROM follow_ups";
 
 pub(super) fn follow_up(row: &rusqlite::Row) -> Result<FollowUp> {
     json(row, 0)

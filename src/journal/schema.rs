@@ -107,18 +107,16 @@ WHEN old.seq > (SELECT COALESCE(MAX(seq), 0) FROM audit_cuts) BEGIN
 END;
 -- The OS user who asks.
 ALTER TABLE commands ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
+-- The key that this journal is sealed with; no row: it is in clear.
+CREATE TABLE sealed (key_id TEXT NOT NULL);
+-- The error in our words, which name nobody: never sealed.
+ALTER TABLE transactions ADD COLUMN cause TEXT;
 "#,
 ];
 
 /// Brings a journal of any earlier release up to this one. A newer one is refused, not guessed at.
 pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
-    let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version > STEPS.len() {
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA),
-            Some(format!("this journal was written by a newer release (schema {version})")),
-        ));
-    }
+    let version = refuse_newer(connection)?;
     for (step, statements) in STEPS.iter().enumerate().skip(version) {
         connection.execute_batch(&format!(
             "BEGIN IMMEDIATE; {statements} PRAGMA user_version = {}; COMMIT;",
@@ -126,4 +124,16 @@ pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// The schema's version, if this release knows it.
+pub(super) fn refuse_newer(connection: &Connection) -> rusqlite::Result<usize> {
+    let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version > STEPS.len() {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA),
+            Some(format!("this journal was written by a newer release (schema {version})")),
+        ));
+    }
+    Ok(version)
 }

@@ -14,4 +14,5 @@ mod pushes;
 mod raw;
 mod referral;
 mod tls;
+mod upgrade;
 mod world;

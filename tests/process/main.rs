@@ -1,4 +1,5 @@
 //! The mediator as a process of its own: killed, asked on the command line, read over the shoulder.
+mod backup;
 mod cli;
 #[cfg(feature = "failpoints")]
 mod crash;

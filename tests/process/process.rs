@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Its journal is sealed with this.
+pub const KEY: &str = "b2xkIGtleSBvbGQga2V5IG9sZCBrZXkgb2xkIGtleSA=";
+
 pub struct Process {
     pub cht: cht::Handle,
     pub fhir: fhir::Handle,
@@ -37,6 +40,7 @@ impl Process {
         let fhir = fhir::start(any(), fhir::Options::default()).await.expect("a FHIR server");
         let emr = callback::start(any()).await.expect("an endpoint");
         let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("key"), KEY).expect("a key");
         let child = start(port, &folder, &cht, &fhir, failpoint, &further);
         let http =
             reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("a client");
@@ -162,6 +166,7 @@ fn command(folder: &tempfile::TempDir, port: u16, cht: &cht::Handle, fhir: &fhir
     command
         .env("MEDIATOR__SERVER__LISTEN", format!("127.0.0.1:{port}"))
         .env("MEDIATOR__JOURNAL__URL", format!("sqlite:{}", folder.path().join("journal.db").display()))
+        .env("MEDIATOR__JOURNAL__KEY_FILE", folder.path().join("key"))
         .env("MEDIATOR__TRANSLATE__MAPPINGS", folder.path().join("mappings"))
         .env("MEDIATOR__CHT__URL", cht.url())
         .env("MEDIATOR__CHT__USERNAME", login.username)

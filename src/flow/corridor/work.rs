@@ -127,7 +127,7 @@ impl Corridor {
         let (plan, facts) = identify(&self.inner.near, transaction, translated).await?;
         transaction.progress = plan.steps.iter().map(|_| Default::default()).collect();
         transaction.plan = Some(plan);
-        transaction.error = None;
+        (transaction.error, transaction.cause) = (None, None);
         let mark = self.mark_of(transaction, Status::Open, 0, None);
         match facts.is_empty() {
             true => {
@@ -171,6 +171,7 @@ impl Corridor {
                     let progress = &mut transaction.progress[index];
                     progress.not_before = until;
                     progress.error = Some(format!("left alone for a while, because {reason}"));
+                    progress.cause = progress.error.clone();
                 }
                 gate::Entry::Open => {
                     self.try_step(&mut transaction, index, &step, body).await;
@@ -207,7 +208,7 @@ impl Corridor {
         match result {
             Ok(ids) => {
                 progress.status = StepStatus::Done;
-                progress.error = None;
+                (progress.error, progress.cause) = (None, None);
                 progress.ids = ids;
             }
             Err(failure) => {
@@ -215,6 +216,7 @@ impl Corridor {
                     self.inner.options.backoff.delay(progress.attempts, failure.wait(), &mut rand::rng());
                 progress.not_before = now + delay.as_millis() as Millis;
                 progress.error = Some(redact(&failure.full(), body));
+                progress.cause = Some(failure.message);
                 if failure.kind == FailureKind::Permanent || exhausted {
                     progress.status = StepStatus::Failed;
                 }
@@ -232,7 +234,8 @@ impl Corridor {
         body: &Value,
     ) -> Verdict {
         let status = status_of(&transaction);
-        transaction.error = errors_of(&transaction);
+        transaction.error = errors_of(&transaction, |progress| progress.error.as_deref());
+        transaction.cause = errors_of(&transaction, |progress| progress.cause.as_deref());
         take_orchestrations(&mut transaction);
         let not_before = next_attempt(&transaction, self.inner.clock.now());
         let answer = (status != Status::Open).then(|| confirm::answer(&transaction, status, None));
@@ -387,6 +390,7 @@ impl Corridor {
             "" => refusal.message.clone(),
             path => format!("{path}: {}", refusal.message),
         });
+        transaction.cause = Some(format!("{} {}", refusal.code, refusal.path).trim_end().to_string());
         transaction.attempts += 1;
         let answer = confirm::answer(&transaction, Status::Failed, Some(refusal));
         let mark = self.mark_of(&transaction, Status::Failed, 0, Some(answer.clone()));
@@ -407,8 +411,8 @@ impl Corridor {
         let now = self.inner.clock.now();
         take_orchestrations(&mut transaction);
         transaction.attempts += 1;
-        let words = format!("{destination}: {}", redact(&failure.full(), body));
-        transaction.error = Some(words.clone());
+        transaction.error = Some(format!("{destination}: {}", redact(&failure.full(), body)));
+        transaction.cause = Some(format!("{destination}: {}", failure.message));
         let ends = failure.kind == FailureKind::Permanent || self.is_exhausted(&transaction, now);
         if ends {
             let answer = confirm::answer(&transaction, Status::Failed, None);
@@ -443,6 +447,7 @@ impl Corridor {
             attempts: transaction.attempts,
             not_before,
             error: transaction.error.clone(),
+            cause: transaction.cause.clone(),
             mapping: transaction.mapping.clone(),
             plan: transaction.plan.clone(),
             progress: transaction.progress.clone(),
@@ -544,7 +549,8 @@ fn status_of(transaction: &Transaction) -> Status {
     }
 }
 
-fn errors_of(transaction: &Transaction) -> Option<String> {
+/// What is wrong, of each step as `of` tells it; why nothing was to be done.
+fn errors_of(transaction: &Transaction, of: impl Fn(&Progress) -> Option<&str>) -> Option<String> {
     let plan = transaction.plan.as_ref()?;
     if plan.steps.is_empty() {
         let ignored: Vec<&str> = plan.parts.iter().map(|part| part.text.as_str()).collect();
@@ -554,9 +560,7 @@ fn errors_of(transaction: &Transaction) -> Option<String> {
         .steps
         .iter()
         .zip(&transaction.progress)
-        .filter_map(|(step, progress)| {
-            progress.error.as_ref().map(|error| format!("{}: {error}", step.destination))
-        })
+        .filter_map(|(step, progress)| of(progress).map(|error| format!("{}: {error}", step.destination)))
         .collect();
     (!errors.is_empty()).then(|| errors.join("; "))
 }

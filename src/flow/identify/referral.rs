@@ -70,7 +70,7 @@ impl Draughtsman<'_> {
             ))
         })?;
         let text = format!("news of a referral: {}", update.state.task_status());
-        let (reported, since) = self.dates(None);
+        let (reported, since) = self.dates(None, true).await?;
         let record = update.record.about(&uuid, reported, since);
         // It counts as told when the record is there, and not before: else a rerun would tell nothing.
         let news = News { referral: update.referral, state: update.state, said: news };

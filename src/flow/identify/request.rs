@@ -7,6 +7,7 @@ use crate::domain::follow_up::{FollowUpRequest, Kind, State};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::plan::{Act, FollowUp, News, PartNote, Status, Step};
 use crate::domain::record::Record;
+use crate::flow::ports::LOST_SINCE;
 use crate::translate::focus_of;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -47,7 +48,7 @@ impl Draughtsman<'_> {
             None => false,
         };
         let wanted = request.state == State::Requested && !is_asked;
-        let (reported, since) = self.dates(asked.as_ref());
+        let (reported, since) = self.dates(asked.as_ref(), known.is_none()).await?;
         let follow_up = FollowUp {
             kind: Kind::FollowUp,
             identifier: identifier.clone(),
@@ -196,13 +197,22 @@ impl Draughtsman<'_> {
     }
 
     /// The date of a record that is made now, and that of the first attempt at the same. They are ours
-    /// and exact: by them an earlier attempt is recognised.
-    pub(super) fn dates(&self, asked: Option<&FollowUp>) -> (i64, Option<i64>) {
+    /// and exact: by them an earlier attempt is recognised. What is `new` to a journal that was put back
+    /// from a backup may have been attempted at any time since.
+    pub(super) async fn dates(
+        &self,
+        asked: Option<&FollowUp>,
+        new: bool,
+    ) -> Result<(i64, Option<i64>), Stop> {
         let steps = self.plan.steps.len() as i64;
         let reported = self.transaction.received + 100 * steps + i64::from(self.transaction.reruns);
         let first = asked.filter(|f| f.record.is_none()).map(|f| f.asked_at).filter(|at| *at > 0);
         let rerun = (self.transaction.reruns > 0).then_some(reported - i64::from(self.transaction.reruns));
-        (reported, first.or(rerun).filter(|first| *first < reported))
+        let lost = match new {
+            true => self.near.journal.watermark(LOST_SINCE).await?.and_then(|at| at.parse().ok()),
+            false => None,
+        };
+        Ok((reported, first.or(lost).or(rerun).filter(|first| *first < reported)))
     }
 
     pub(super) fn tell_cht(&mut self, record: Record, follow_up: Option<Identifier>, news: Option<News>) {
