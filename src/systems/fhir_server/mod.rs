@@ -211,7 +211,7 @@ impl FhirApi {
     /// One by one; each refers to those before it by the ids that the server gave them.
     async fn write_singly(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
         let mut ids = ServerIds::new();
-        for entry in entries {
+        for entry in entries::referred_first(entries) {
             let (entry, existing) = match entries::is_replaced(entry) {
                 true => (entry.clone(), self.existing(entry).await?),
                 false => {
