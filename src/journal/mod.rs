@@ -1,6 +1,9 @@
 //! The durable store of transactions, of who is who, and of open requests.
 pub mod claim;
 pub mod embedded;
+mod hand;
+#[cfg(feature = "simulation")]
+pub mod one_thread;
 mod rows;
 mod schema;
 mod writer;

@@ -14,12 +14,15 @@ pub struct Traffic {
     clock: Arc<dyn Clock>,
     /// A call somewhere has ended.
     ended: Notify,
+    /// Something may run that could not before: whoever starts what is ready looks again.
+    pub(super) stirred: Notify,
 }
 
 impl Traffic {
     /// `callbacks` are the limits of each host that is called back.
     pub fn new(gates: HashMap<String, Gate>, callbacks: Limits, clock: Arc<dyn Clock>) -> Self {
-        Self { schedule: Mutex::new(Schedule::with_gates(gates, callbacks)), clock, ended: Notify::new() }
+        let schedule = Mutex::new(Schedule::with_gates(gates, callbacks));
+        Self { schedule, clock, ended: Notify::new(), stirred: Notify::new() }
     }
 
     pub(in crate::flow) fn schedule(&self) -> MutexGuard<'_, Schedule> {
@@ -28,7 +31,7 @@ impl Traffic {
 
     /// `again` if the message had failed there before.
     pub(in crate::flow) fn leave(&self, destination: &str, failure: Option<&Failure>, again: bool) {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         self.schedule().leave(destination, failure, again, now);
         self.ended.notify_waiters();
     }
@@ -40,7 +43,7 @@ impl Guard for Traffic {
         loop {
             // Before the look, so that a call that ends in between is not missed.
             let ended = self.ended.notified();
-            let now = self.clock.now();
+            let now = self.clock.steady();
             let entry = self.schedule().pass(destination, now);
             match entry {
                 Entry::Open => return Ok(()),
