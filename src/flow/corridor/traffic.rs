@@ -34,6 +34,7 @@ impl Traffic {
         let now = self.clock.steady();
         self.schedule().leave(destination, failure, again, now);
         self.ended.notify_waiters();
+        self.stirred.notify_one();
     }
 }
 
@@ -59,5 +60,47 @@ impl Guard for Traffic {
 
     fn leave(&self, destination: &str, failure: Option<&Failure>) {
         Traffic::leave(self, destination, failure, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::Status;
+    use crate::flow::ports::{Head, Millis};
+
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> Millis {
+            0
+        }
+
+        fn steady(&self) -> Millis {
+            0
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_is_started_when_a_question_ends() {
+        let limits = Limits { max_concurrent: 1, breaker_failures: 9, breaker_pause: Duration::ZERO };
+        let gates = HashMap::from([("fhir".to_string(), Gate::new(limits))]);
+        let traffic = Traffic::new(gates, limits, Arc::new(Stopped));
+        traffic.enter("fhir").await.expect("room for a question");
+        {
+            let mut schedule = traffic.schedule();
+            let head =
+                Head { seq: 1, id: "t".into(), subjects: Vec::new(), status: Status::Open, not_before: 0 };
+            schedule.add(&head);
+            assert!(schedule.next(0).is_some());
+            assert_eq!(schedule.enter("fhir", 1, 0), Entry::Busy);
+            schedule.stopped(1);
+            schedule.set_busy(1);
+            assert!(schedule.next(0).is_none());
+        }
+        Guard::leave(&traffic, "fhir", None);
+        let stirred = tokio::time::timeout(Duration::from_secs(5), traffic.stirred.notified());
+        stirred.await.expect("whoever starts it is told");
+        assert!(traffic.schedule().next(0).is_some());
     }
 }
