@@ -11,6 +11,7 @@ pub enum Bug {
     OldVersionTakenForNew,
     NoWaitAfterDoubt,
     NoWaitAfterRestart,
+    LessonLostOnFullDisk,
 }
 
 pub const BUGS: &[Bug] = &[
@@ -22,6 +23,7 @@ pub const BUGS: &[Bug] = &[
     Bug::OldVersionTakenForNew,
     Bug::NoWaitAfterDoubt,
     Bug::NoWaitAfterRestart,
+    Bug::LessonLostOnFullDisk,
 ];
 
 #[cfg(feature = "simulation")]

@@ -242,8 +242,13 @@ impl Corridor {
             self.inner.near.journal.mark(mark);
         } else if let Err(error) = self.inner.near.journal.commit(mark.clone(), facts).await {
             tracing::error!(%error, "what a delivery taught cannot be kept");
-            // What was learnt is learnt again on demand; the state must not be lost with it.
-            self.inner.near.journal.mark(mark);
+            match error {
+                // It can never be kept; the state must not be lost with it.
+                JournalError::Conflict(_) => self.inner.near.journal.mark(mark),
+                _ if is_planted(Bug::LessonLostOnFullDisk) => self.inner.near.journal.mark(mark),
+                // Others build on it: a request is answered by the record that asked.
+                _ => return self.learn_again(&transaction),
+            }
         }
         reach("marked");
         match answer {
@@ -254,6 +259,13 @@ impl Corridor {
             None if busy => Verdict::Busy,
             None => Verdict::Parked(not_before),
         }
+    }
+
+    /// Nothing is delivered anew: what is done tells again what it taught.
+    fn learn_again(&self, transaction: &Transaction) -> Verdict {
+        let until = self.inner.clock.steady() + 5_000;
+        self.inner.near.journal.mark(self.mark_of(transaction, Status::Open, until, None));
+        Verdict::Parked(until)
     }
 
     /// What deliveries taught: the ids that servers gave to patients, the uuids of CHT's records.
