@@ -5,7 +5,7 @@ use crate::flow::corridor::{Corridor, Options, Traffic};
 use crate::flow::gate::{Gate, Limits};
 use crate::flow::identify::Neighbours;
 use crate::flow::poll::{self, Poll};
-use crate::flow::ports::{Clock, FhirServer, Journal, Millis, OpenHim};
+use crate::flow::ports::{Callbacks, Chance, Cht, Clock, FhirServer, Journal, Millis, OpenHim};
 use crate::flow::retry::Backoff;
 use crate::http::Door;
 use crate::http::auth::Clients;
@@ -26,15 +26,64 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-pub struct SystemClock;
+pub struct SystemClock {
+    started: Instant,
+    at: Millis,
+}
+
+impl SystemClock {
+    pub fn start() -> Self {
+        Self { started: Instant::now(), at: jiff::Timestamp::now().as_millisecond() }
+    }
+}
 
 impl Clock for SystemClock {
     fn now(&self) -> Millis {
         jiff::Timestamp::now().as_millisecond()
     }
+
+    fn steady(&self) -> Millis {
+        self.at + self.started.elapsed().as_millis() as Millis
+    }
+}
+
+pub struct SystemChance;
+
+impl Chance for SystemChance {
+    fn id(&self) -> uuid::Uuid {
+        uuid::Uuid::now_v7()
+    }
+
+    fn fraction(&self) -> f64 {
+        rand::random()
+    }
+}
+
+/// All that a corridor is not itself.
+pub struct Surroundings {
+    pub journal: Arc<dyn Journal>,
+    pub cht: Arc<dyn Cht>,
+    pub servers: BTreeMap<String, Arc<dyn FhirServer>>,
+    pub callbacks: Arc<dyn Callbacks>,
+    pub clock: Arc<dyn Clock>,
+    pub chance: Arc<dyn Chance>,
+}
+
+/// A corridor by these settings, not yet started.
+pub fn corridor(settings: &Settings, around: Surroundings, mappings: Arc<Mappings>) -> Corridor {
+    let traffic = Arc::new(traffic(settings, around.clock.clone()));
+    let near = Neighbours {
+        journal: around.journal,
+        cht: around.cht,
+        servers: around.servers,
+        callbacks: around.callbacks,
+        guard: traffic.clone(),
+        to: settings.delivery.to.clone(),
+    };
+    Corridor::new(near, mappings, traffic, around.clock, around.chance, options(settings))
 }
 
 pub struct House {
@@ -163,20 +212,18 @@ impl House {
         let address = server.address().map_err(|e| e.to_string())?;
         let claim = Claim::on(journal_path(settings))?;
         let journal: Arc<dyn Journal> = Arc::new(own_journal(settings)?);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let servers = servers(settings)?;
-        let traffic = Arc::new(traffic(settings, clock.clone()));
-        let near = Neighbours {
+        let around = Surroundings {
             journal: journal.clone(),
             cht: Arc::new(ChtApi::new(&settings.cht).map_err(|e| format!("cht: {e}"))?),
             servers: servers.clone(),
             callbacks: Arc::new(
                 HttpCallbacks::new(&settings.callbacks).map_err(|e| format!("callbacks: {e}"))?,
             ),
-            guard: traffic.clone(),
-            to: settings.delivery.to.clone(),
+            clock: clock.clone(),
+            chance: Arc::new(SystemChance),
         };
-        let member_clock = clock.clone();
         let mappings = Mappings::new(&settings.translate).map_err(|mistakes| told(&mistakes))?;
         if let Some((key, why)) = unknown_names(settings, &mappings).into_iter().next() {
             return Err(format!("{key}: {why}"));
@@ -184,7 +231,7 @@ impl House {
         for warning in translate::proof::at_start(&mappings) {
             tracing::warn!("{warning}");
         }
-        let corridor = Corridor::new(near, mappings, traffic, clock, options(settings));
+        let corridor = corridor(settings, around, Arc::new(mappings));
         let answer_within = Arc::new(AtomicU64::new(settings.server.answer_within_ms));
         let live =
             Live { answer_within: answer_within.clone(), log_filter: Arc::default(), filter: Arc::default() };
@@ -196,10 +243,10 @@ impl House {
         tokio::spawn(retain(corridor.clone(), settings.journal.keep_days, settings.journal.keep_bodies_days));
         let open = settings.clients.is_empty();
         let openhim = membership.clone().map(|membership| membership as Arc<dyn OpenHim>);
-        let clients = Clients::new(&settings.clients, open);
+        let clients = Arc::new(Clients::new(&settings.clients, open));
         let door = Door::new(&settings.server, corridor.clone(), clients, metrics, openhim, answer_within);
         if let Some(membership) = membership {
-            tokio::spawn(membership.run(journal, member_clock, corridor.stopping()));
+            tokio::spawn(membership.run(journal, clock, corridor.stopping()));
         }
         tokio::spawn(keep_trail(door.clone(), corridor.clone(), settings.audit.keep_days));
         let within = Duration::from_millis(settings.server.shutdown_within_ms);
@@ -342,7 +389,12 @@ fn options(settings: &Settings) -> Options {
     }
 }
 
-fn start_polls(settings: &Settings, servers: &BTreeMap<String, Arc<dyn FhirServer>>, corridor: &Corridor) {
+/// Begins to ask the servers that do not tell.
+pub fn start_polls(
+    settings: &Settings,
+    servers: &BTreeMap<String, Arc<dyn FhirServer>>,
+    corridor: &Corridor,
+) {
     for (name, server) in all_servers(settings).filter(|(_, s)| s.poll_seconds > 0) {
         if let Some(api) = servers.get(name) {
             let poll = Poll {

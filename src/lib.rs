@@ -9,6 +9,7 @@ pub mod house;
 pub mod http;
 pub mod identity;
 pub mod journal;
+pub mod planted;
 pub mod sandbox;
 pub mod standins;
 pub mod systems;

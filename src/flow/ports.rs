@@ -20,7 +20,18 @@ pub type Millis = i64;
 
 /// The time, as an argument.
 pub trait Clock: Send + Sync + 'static {
+    /// For dates. It jumps when the machine's clock is set.
     fn now(&self) -> Millis;
+    /// For all that waits: it goes evenly from `now` at the start.
+    fn steady(&self) -> Millis;
+}
+
+/// What is left to chance, as an argument.
+pub trait Chance: Send + Sync + 'static {
+    /// An id that nothing else has.
+    fn id(&self) -> uuid::Uuid;
+    /// From 0 up to 1.
+    fn fraction(&self) -> f64;
 }
 
 /// A message to be journaled.

@@ -2,6 +2,7 @@
 //! and each destination no more than it can bear. Pure bookkeeping; `dispatch` acts on it.
 use super::gate::{Entry, Gate, Limits};
 use super::ports::{Failure, Head, Millis};
+use crate::planted::{Bug, is_planted};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,8 +158,12 @@ impl Schedule {
         if let State::Parked(until) = place.state {
             self.parked.remove(&(until, seq));
         }
+        self.leave_lanes(seq, &place.subjects);
+    }
+
+    fn leave_lanes(&mut self, seq: i64, subjects: &[String]) {
         let mut behind = BTreeSet::new();
-        for subject in &place.subjects {
+        for subject in subjects {
             if let Some(lane) = self.lanes.get_mut(subject) {
                 lane.remove(&seq);
                 behind.extend(lane.first().copied());
@@ -178,6 +183,10 @@ impl Schedule {
         }
         place.state = State::Parked(until);
         self.parked.insert((until, seq));
+        if is_planted(Bug::OrderDroppedOnRetry) {
+            let subjects = std::mem::take(&mut place.subjects);
+            self.leave_lanes(seq, &subjects);
+        }
     }
 
     /// Leaves a running one until the destination that it waits for has room.

@@ -40,7 +40,7 @@ pub struct Door(Arc<Inner>);
 
 struct Inner {
     corridor: Corridor,
-    clients: Clients,
+    clients: Arc<Clients>,
     limits: Limits,
     /// In milliseconds; OpenHIM's console may change it.
     answer_within: Arc<AtomicU64>,
@@ -67,7 +67,7 @@ impl Door {
     pub fn new(
         settings: &config::Server,
         corridor: Corridor,
-        clients: Clients,
+        clients: Arc<Clients>,
         metrics: PrometheusHandle,
         openhim: Option<Arc<dyn OpenHim>>,
         answer_within: Arc<AtomicU64>,
@@ -196,7 +196,7 @@ impl Door {
     }
 
     fn deadline(&self) -> Millis {
-        self.0.corridor.now() + self.0.answer_within.load(Relaxed) as Millis
+        self.0.corridor.steady() + self.0.answer_within.load(Relaxed) as Millis
     }
 
     /// Journals one message and answers for it, now or where to look.

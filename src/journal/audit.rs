@@ -1,6 +1,7 @@
 //! The audit trail in the embedded journal: each record is written in the transaction of what it tells of,
 //! and chained to the one before it.
-use super::embedded::{Embedded, reader};
+use super::embedded::Embedded;
+use super::hand::reader;
 use super::rows::to_json;
 use super::seal::{Keys, Seal};
 use super::writer::Write;
@@ -138,8 +139,7 @@ impl Audit for Embedded {
     }
 
     fn note(&self, event: Event) {
-        let Ok(writer) = self.writer() else { return };
-        writer.submit_always(Write {
+        self.hand.submit_always(Write {
             work: Box::new(move |c| append(c, &event)),
             done: Box::new(|_| {}),
             waited_for: false,

@@ -1,11 +1,11 @@
 //! The embedded journal: SQLite in WAL mode, synchronous=FULL, one writer that groups commits.
-//! Readers have connections of their own and never wait for it.
 use super::audit::{self, append};
+use super::hand::{Hand, Threads};
 use super::retain;
 use super::rows::{self, FOLLOW_UP, HEAD, LIST, TRANSACTION, to_json};
 use super::schema;
 use super::seal::{Keys, Seal};
-use super::writer::{Write, Writer};
+use super::writer::Write;
 use crate::domain::audit::Event;
 use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
@@ -16,21 +16,19 @@ use crate::flow::ports::{
     Accepted, Action, Command, Facts, Filter, Head, Journal, JournalError, Mark, Millis, NewTransaction, Row,
     Tell, Transaction,
 };
+use crate::planted::{Bug, is_planted};
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::oneshot;
 
 pub struct Embedded {
-    writer: Option<Writer>,
-    thread: Option<std::thread::JoinHandle<()>>,
-    path: PathBuf,
+    pub(super) hand: Box<dyn Hand>,
     seal: Seal,
     objection: Option<String>,
-    readers: Arc<Mutex<Vec<Connection>>>,
     /// Marks handed over and not yet written: whoever reads a transaction reads them too.
     pending: Arc<Mutex<HashMap<String, (u64, Mark)>>>,
     marks: AtomicU64,
@@ -54,20 +52,27 @@ impl Embedded {
         prepare(&connection).map_err(unwritable)?;
         let seal = Seal::of(&connection, keys).map_err(unwritable)?;
         seal.install(&connection).map_err(unwritable)?;
-        let (writer, thread) =
-            Writer::start(connection, path).map_err(|e| JournalError::Unwritable(e.to_string()))?;
-        Ok(Self {
-            writer: Some(writer),
-            thread: Some(thread),
-            path: path.to_path_buf(),
-            objection: seal.objection(keys),
-            seal,
-            readers: Arc::default(),
-            pending: Arc::default(),
-            marks: AtomicU64::new(0),
-            max_open,
-            tell: Arc::default(),
-        })
+        let hand = Threads::start(connection, path, seal.clone())
+            .map_err(|e| JournalError::Unwritable(e.to_string()))?;
+        Ok(Self { objection: seal.objection(keys), ..Self::held_by(Box::new(hand), seal, max_open) })
+    }
+
+    /// A journal in memory that belongs to whoever keeps the connection, and is written as `disk` says.
+    #[cfg(feature = "simulation")]
+    pub fn in_one_thread(
+        connection: Arc<Mutex<Connection>>,
+        disk: Arc<dyn super::one_thread::Disk>,
+        max_open: u64,
+    ) -> Result<Self, JournalError> {
+        prepare(&lock(&connection)).map_err(unwritable)?;
+        Seal::Clear.install(&lock(&connection)).map_err(unwritable)?;
+        let hand = super::one_thread::OneThread::start(connection, disk);
+        Ok(Self::held_by(Box::new(hand), Seal::Clear, max_open))
+    }
+
+    fn held_by(hand: Box<dyn Hand>, seal: Seal, max_open: u64) -> Self {
+        let (pending, tell) = (Arc::default(), Arc::default());
+        Self { hand, seal, objection: None, pending, marks: AtomicU64::new(0), max_open, tell }
     }
 
     /// Why nobody may work on it with the keys that were given.
@@ -78,10 +83,6 @@ impl Embedded {
     /// The id of the key that it is sealed with.
     pub fn sealed_with(&self) -> Option<&str> {
         self.seal.key_id()
-    }
-
-    pub(super) fn writer(&self) -> Result<&Writer, JournalError> {
-        self.writer.as_ref().ok_or_else(|| JournalError::Unwritable("the journal is closed".into()))
     }
 
     /// Runs `work` in the next group and answers when that is on disk.
@@ -120,7 +121,7 @@ impl Embedded {
             waited_for: true,
             of: None,
         };
-        self.writer()?.submit(write)?;
+        self.hand.submit(write)?;
         waits.await.map_err(|_| JournalError::Unwritable("the journal is closed".into()))??;
         let made = slot.lock().ok().and_then(|mut slot| slot.take());
         made.unwrap_or_else(|| Err(JournalError::Unwritable("a write left no result".into())))
@@ -128,9 +129,8 @@ impl Embedded {
 
     /// With the next write, and nobody waits for it.
     fn note_via(&self, state: &'static str, openhim: &str) {
-        let Ok(writer) = self.writer() else { return };
         let openhim = openhim.to_string();
-        writer.submit_always(Write {
+        self.hand.submit_always(Write {
             work: Box::new(move |c| {
                 let sql = "UPDATE via SET state = ?2 WHERE openhim = ?1";
                 c.prepare_cached(sql)?.execute(params![openhim, state]).map(drop)
@@ -146,33 +146,11 @@ impl Embedded {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let readers = self.readers.clone();
-        let (path, seal) = (self.path.clone(), self.seal.clone());
-        tokio::task::spawn_blocking(move || {
-            let kept = readers.lock().ok().and_then(|mut readers| readers.pop());
-            let connection = match kept {
-                Some(connection) => connection,
-                None => reader(&path, &seal)?,
-            };
-            let result = work(&connection);
-            if let Ok(mut readers) = readers.lock() {
-                readers.push(connection);
-            }
-            result
-        })
-        .await
-        .map_err(|e| JournalError::Unreadable(e.to_string()))?
-        .map_err(|e| JournalError::Unreadable(e.to_string()))
-    }
-}
-
-/// Closing waits for what was handed over.
-impl Drop for Embedded {
-    fn drop(&mut self) {
-        self.writer = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let (done, made) = oneshot::channel();
+        self.hand.read(Box::new(move |connection| drop(done.send(connection.and_then(work)))));
+        made.await
+            .map_err(|_| JournalError::Unreadable("a reading ended without a result".into()))?
+            .map_err(|e| JournalError::Unreadable(e.to_string()))
     }
 }
 
@@ -209,16 +187,6 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     schema::migrate(connection)
 }
 
-pub(super) fn reader(path: &Path, seal: &Seal) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
-    seal.install(&connection)?;
-    Ok(connection)
-}
-
 fn unwritable(error: rusqlite::Error) -> JournalError {
     JournalError::Unwritable(error.to_string())
 }
@@ -246,7 +214,8 @@ impl Newest {
 
     /// A version that is older than this one has come late.
     fn overtakes(&self, new: &NewTransaction) -> bool {
-        matches!((self.revision, new.revision), (Some(known), Some(late)) if late < known)
+        let is_late = matches!((self.revision, new.revision), (Some(known), Some(late)) if late < known);
+        is_late && !is_planted(Bug::OldVersionTakenForNew)
     }
 }
 
@@ -530,10 +499,7 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
 #[async_trait]
 impl Journal for Embedded {
     fn trouble(&self) -> Option<String> {
-        match self.writer() {
-            Ok(writer) => writer.trouble(),
-            Err(error) => Some(error.to_string()),
-        }
+        self.hand.trouble()
     }
 
     async fn accept(&self, messages: Vec<NewTransaction>) -> Result<Vec<Accepted>, JournalError> {
@@ -583,12 +549,11 @@ impl Journal for Embedded {
     }
 
     fn mark(&self, mark: Mark) {
-        let Ok(writer) = self.writer() else { return };
         let (pending, id, number) = (self.pending.clone(), mark.id.clone(), self.marks.fetch_add(1, Relaxed));
         lock(&pending).insert(id.clone(), (number, mark.clone()));
         // One that has something for the audit trail is written even if a newer one says all else.
         let of = mark.audit.is_empty().then(|| id.clone());
-        writer.submit_always(Write {
+        self.hand.submit_always(Write {
             work: Box::new(move |c| write_mark(c, &mark)),
             done: Box::new(move |_| {
                 let mut pending = lock(&pending);

@@ -3,6 +3,9 @@ pub mod audit;
 pub mod backup;
 pub mod claim;
 pub mod embedded;
+mod hand;
+#[cfg(feature = "simulation")]
+pub mod one_thread;
 pub mod rekey;
 mod retain;
 mod rows;

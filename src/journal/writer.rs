@@ -36,7 +36,7 @@ pub(super) struct Writer {
 
 /// The journal's file: which it is, and what was wrong with it last.
 #[derive(Clone)]
-struct Watched {
+pub(super) struct Watched {
     path: PathBuf,
     /// Device and inode. A file that was removed or replaced can still be written, to no avail.
     identity: Option<(u64, u64)>,
@@ -44,13 +44,19 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(path: &Path) -> Self {
+    pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_path_buf(), identity: identity(path), trouble: Arc::default() }
     }
 
     fn gone(&self) -> Option<String> {
         let gone = self.identity.is_some() && identity(&self.path) != self.identity;
         gone.then(|| format!("{} was removed or replaced while in use: restart", self.path.display()))
+    }
+
+    /// Why nothing can be written at present, if so.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let last = || self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.gone().or_else(last)
     }
 
     fn note(&self, trouble: Option<String>) {
@@ -85,8 +91,7 @@ impl Writer {
 
     /// Why nothing can be written at present, if so.
     pub(super) fn trouble(&self) -> Option<String> {
-        let last = || self.file.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.file.gone().or_else(last)
+        self.file.trouble()
     }
 
     /// Hands a write over; full means that the disk does not keep up.
@@ -152,7 +157,7 @@ fn gather(inbox: &Receiver<Write>, group: &mut Vec<Write>) {
 }
 
 /// Commits a group and tells who waits. What nobody waits for and was not written is given back.
-fn finish(connection: &Connection, mut group: Vec<Write>, file: &Watched) -> Vec<Write> {
+pub(super) fn finish(connection: &Connection, mut group: Vec<Write>, file: &Watched) -> Vec<Write> {
     match commit(connection, &mut group, file) {
         Ok(failed) => {
             file.note(None);

@@ -27,21 +27,28 @@ pub struct Received {
 struct Inbox(Arc<Mutex<Vec<Received>>>);
 
 pub struct Handle {
-    server: Server,
+    server: Option<Server>,
     inbox: Inbox,
     faults: Faults,
 }
 
 pub async fn start(bind: SocketAddr) -> io::Result<Handle> {
-    let (inbox, faults) = (Inbox::default(), Faults::default());
+    let (mut handle, router) = unbound();
+    let server = Server::start(TcpListener::bind(bind).await?, router, handle.faults.clone()).await?;
+    handle.server = Some(server);
+    Ok(handle)
+}
+
+/// One that listens nowhere: whoever has its routes carries the requests to them, and its faults.
+pub fn unbound() -> (Handle, Router) {
+    let inbox = Inbox::default();
     let router = Router::new().fallback(receive).with_state(inbox.clone());
-    let server = Server::start(TcpListener::bind(bind).await?, router, faults.clone()).await?;
-    Ok(Handle { server, inbox, faults })
+    (Handle { server: None, inbox, faults: Faults::default() }, router)
 }
 
 impl Handle {
     pub fn url(&self) -> String {
-        format!("http://{}", self.server.address)
+        self.server.as_ref().map_or_else(String::new, |server| format!("http://{}", server.address))
     }
 
     pub fn faults(&self) -> &Faults {
@@ -59,7 +66,9 @@ impl Handle {
     }
 
     pub async fn stop(self) {
-        self.server.stop().await;
+        if let Some(server) = self.server {
+            server.stop().await;
+        }
     }
 }
 

@@ -13,6 +13,8 @@ mod server;
 use base64::Engine;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 /// A panic in one test's closure must not hide what the others see.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -26,6 +28,44 @@ fn basic(username: &str, password: &str) -> String {
 
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+/// A stand-in's own clock: it shows the time that it is set to, or the machine's, and goes as tokio's does,
+/// which a test may stop.
+#[derive(Clone, Copy)]
+struct Clock {
+    set: Instant,
+    to: i64,
+}
+
+impl Clock {
+    fn new(to: Option<i64>) -> Self {
+        let to = to.unwrap_or_else(now_ms);
+        Self { set: Instant::now(), to }
+    }
+
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> i64 {
+        self.to + self.set.elapsed().as_millis() as i64
+    }
+}
+
+/// Ids that a stand-in gives: its own, and for the same requests the same.
+#[derive(Clone)]
+struct Ids {
+    seed: i64,
+    given: u64,
+}
+
+impl Ids {
+    fn of(clock: &Clock) -> Self {
+        Self { seed: clock.to, given: 0 }
+    }
+
+    fn next(&mut self) -> Uuid {
+        self.given += 1;
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{} {}", self.seed, self.given).as_bytes())
+    }
 }
 
 /// An HTTP client on behalf of a stand-in, or of whoever plays with it.

@@ -3,11 +3,13 @@
 use crate::domain::orchestration::{Asked, Fault, Orchestration, Told, shown};
 use crate::flow::orchestrations;
 use crate::flow::ports::{Failure, FailureKind};
+use async_trait::async_trait;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{IntoUrl, Method, Request, RequestBuilder, StatusCode};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest answer that is read.
@@ -87,43 +89,74 @@ impl Answer {
     }
 }
 
-/// Sends a request and reads the whole answer.
-pub async fn send(request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
-    attempt(request, who).await.map_err(|broken| broken.failure)
-}
-
-/// The same, and nobody is shown it: what is answered is a secret.
-pub async fn send_unseen(request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
-    exchange(request, who).await.map_err(|broken| broken.failure)
-}
-
 /// No answer; the request may have had its effect all the same.
 pub struct Broken {
     pub failure: Failure,
     pub sent: bool,
 }
 
-pub async fn attempt(request: RequestBuilder, who: &str) -> Result<Answer, Broken> {
-    if !orchestrations::wanted() {
-        return exchange(request, who).await;
+/// Takes a request to where it leads and brings the whole answer.
+#[async_trait]
+pub trait Wire: Send + Sync + 'static {
+    async fn carry(&self, request: Request, who: &str) -> Result<Answer, Broken>;
+}
+
+/// What a room makes its requests with, and sends them by.
+#[derive(Clone)]
+pub struct Http {
+    client: reqwest::Client,
+    wire: Arc<dyn Wire>,
+}
+
+impl From<reqwest::Client> for Http {
+    fn from(client: reqwest::Client) -> Self {
+        Self { wire: Arc::new(client.clone()), client }
     }
-    let (client, request) = request.build_split();
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => return Err(Broken { failure: unreachable(&error, who), sent: false }),
-    };
-    let asked = asked(&request);
-    let result = exchange(RequestBuilder::from_parts(client, request), who).await;
-    let response = result.as_ref().ok().map(told);
-    let error = result.as_ref().err().map(|broken| Fault { message: broken.failure.message.clone() });
-    let kind = asked.path.rsplit('/').find(|part| part.starts_with(|c: char| c.is_ascii_uppercase()));
-    let name = format!("{} {}", asked.method, kind.unwrap_or(asked.path.as_str()));
-    orchestrations::note(Orchestration { name, group: who.into(), request: asked, response, error });
-    result
+}
+
+impl Http {
+    /// By another wire than the network's. `client` only makes the requests.
+    pub fn over(client: reqwest::Client, wire: Arc<dyn Wire>) -> Self {
+        Self { client, wire }
+    }
+
+    pub fn request(&self, method: Method, url: impl IntoUrl) -> RequestBuilder {
+        self.client.request(method, url)
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub async fn send(&self, request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
+        self.attempt(request, who).await.map_err(|broken| broken.failure)
+    }
+
+    /// The same, and nobody is shown it: what is answered is a secret.
+    pub async fn send_unseen(&self, request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
+        let carried = self.wire.carry(built(request, who).map_err(|broken| broken.failure)?, who).await;
+        carried.map_err(|broken| broken.failure)
+    }
+
+    pub async fn attempt(&self, request: RequestBuilder, who: &str) -> Result<Answer, Broken> {
+        let request = built(request, who)?;
+        if !orchestrations::wanted() {
+            return self.wire.carry(request, who).await;
+        }
+        let asked = asked(&request);
+        let result = self.wire.carry(request, who).await;
+        let response = result.as_ref().ok().map(told);
+        let error = result.as_ref().err().map(|broken| Fault { message: broken.failure.message.clone() });
+        let kind = asked.path.rsplit('/').find(|part| part.starts_with(|c: char| c.is_ascii_uppercase()));
+        let name = format!("{} {}", asked.method, kind.unwrap_or(asked.path.as_str()));
+        orchestrations::note(Orchestration { name, group: who.into(), request: asked, response, error });
+        result
+    }
+}
+
+fn built(request: RequestBuilder, who: &str) -> Result<Request, Broken> {
+    request.build().map_err(|error| Broken { failure: unreachable(&error, who), sent: false })
 }
 
 /// Without what shows who we are.
-fn asked(request: &reqwest::Request) -> Asked {
+fn asked(request: &Request) -> Asked {
     let url = request.url();
     Asked {
         method: request.method().to_string(),
@@ -157,18 +190,21 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-async fn exchange(request: RequestBuilder, who: &str) -> Result<Answer, Broken> {
-    let broken = |e: reqwest::Error| Broken { failure: unreachable(&e, who), sent: !e.is_connect() };
-    let mut response = request.send().await.map_err(broken)?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if bytes.len() + chunk.len() > MAX_ANSWER {
-            let failure = Failure::permanent(format!("{who} answered with more than {MAX_ANSWER} bytes"));
-            return Err(Broken { failure, sent: true });
+#[async_trait]
+impl Wire for reqwest::Client {
+    async fn carry(&self, request: Request, who: &str) -> Result<Answer, Broken> {
+        let broken = |e: reqwest::Error| Broken { failure: unreachable(&e, who), sent: !e.is_connect() };
+        let mut response = self.execute(request).await.map_err(broken)?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
+                let failure = Failure::permanent(format!("{who} answered with more than {MAX_ANSWER} bytes"));
+                return Err(Broken { failure, sent: true });
+            }
+            bytes.extend_from_slice(&chunk);
         }
-        bytes.extend_from_slice(&chunk);
+        Ok(Answer { status: response.status(), headers: response.headers().clone(), bytes })
     }
-    Ok(Answer { status: response.status(), headers: response.headers().clone(), bytes })
 }
 
 /// What went wrong on the way, without the address, which can name a patient.

@@ -62,8 +62,7 @@ pub(super) fn request(resource: &Value, around: &Around, door: Door, day: &str) 
         code: "code-invalid",
         message: "expected a status that says where the request is".into(),
     })?;
-    let asker = &resource["requester"];
-    let requester = text(&asker["reference"]).or(text(&asker["identifier"]["value"])).map(String::from);
+    let (asker, requester) = (&resource["requester"], requester_of(resource));
     let asked_by = text(&asker["display"]).or_else(|| {
         let who = referred(resource, text(&asker["reference"])?, around)?;
         text(&who["name"]).or(text(&who["name"][0]["text"]))
@@ -77,6 +76,12 @@ pub(super) fn request(resource: &Value, around: &Around, door: Door, day: &str) 
     let mut resource = resource.clone();
     take_create_only(&mut resource);
     Ok(Request { identifier, state, subject, requester, focus, asked_by, resource })
+}
+
+/// `Organization/x`, or an identifier's value.
+pub(crate) fn requester_of(resource: &Value) -> Option<String> {
+    let asker = &resource["requester"];
+    text(&asker["reference"]).or(text(&asker["identifier"]["value"])).map(String::from)
 }
 
 /// The ServiceRequest of the same Bundle that a Task is about.

@@ -19,7 +19,7 @@ mod values;
 
 pub use conformance::{Conformance, capabilities};
 pub use guess::guess_route;
-pub(crate) use inbound::focus_of;
+pub(crate) use inbound::{focus_of, requester_of};
 pub use names::check_names;
 pub use set::Set;
 pub use shape::{

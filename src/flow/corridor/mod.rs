@@ -9,20 +9,24 @@ pub use traffic::Traffic;
 
 use crate::domain::audit::{Act, Agent, Event, Kind};
 use crate::domain::message::Route;
+use crate::domain::plan::Status;
 use crate::failpoint::reach;
 use crate::flow::audit::patients;
 use crate::flow::envelope::{digest, envelope};
 use crate::flow::identify::Neighbours;
 use crate::flow::ports::{
-    Accepted, Action, Answer, Clock, Command, Guard, Head, Journal, JournalError, Millis, NewTransaction,
+    Accepted, Action, Answer, Chance, Clock, Command, Guard, Head, Journal, JournalError, Millis,
+    NewTransaction,
 };
 use crate::flow::retry::Backoff;
+use crate::planted::{Bug, is_planted};
 use crate::translate::Mappings;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -64,13 +68,15 @@ pub struct Corridor {
 
 struct Inner {
     near: Neighbours,
-    mappings: Mappings,
+    mappings: Arc<Mappings>,
     clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
     started: Millis,
+    /// The last of those that were open at the start.
+    taken_up: AtomicI64,
     options: Options,
     traffic: Arc<Traffic>,
     settle: Mutex<Settle>,
-    parked: Notify,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// What is still under way is left as it is.
@@ -96,27 +102,29 @@ impl Inner {
             }
         }
         drop(schedule);
-        self.parked.notify_one();
+        self.traffic.stirred.notify_one();
     }
 }
 
 impl Corridor {
     pub fn new(
         near: Neighbours,
-        mappings: Mappings,
+        mappings: Arc<Mappings>,
         traffic: Arc<Traffic>,
         clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
         options: Options,
     ) -> Self {
         let inner = Inner {
             near,
             mappings,
-            started: clock.now(),
+            started: clock.steady(),
+            taken_up: AtomicI64::new(0),
             clock,
+            chance,
             options,
             traffic,
             settle: Mutex::default(),
-            parked: Notify::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             left: CancellationToken::new(),
@@ -127,6 +135,7 @@ impl Corridor {
     /// Takes up whatever was open when the mediator last stopped, and begins to work.
     pub async fn start(&self) -> Result<usize, JournalError> {
         let open = self.inner.near.journal.take_up().await?;
+        self.inner.taken_up.store(open.last().map_or(0, |head| head.seq), Relaxed);
         let mut schedule = self.inner.traffic.schedule();
         open.iter().for_each(|head| schedule.add(head));
         drop(schedule);
@@ -148,14 +157,21 @@ impl Corridor {
         let now = self.inner.clock.now();
         let day = jiff::Timestamp::from_millisecond(now).map(|t| t.to_string()[..10].to_string());
         let day = day.unwrap_or_default();
-        let new = messages.into_iter().map(|message| new_transaction(message, now, &day)).collect();
+        let new = |message| new_transaction(message, self.inner.chance.id().to_string(), now, &day);
+        let new: Vec<NewTransaction> = messages.into_iter().map(new).collect();
+        if is_planted(Bug::AcknowledgeBeforeWrite) {
+            let (early, journal) = (new.iter().map(as_if_written).collect(), self.journal().clone());
+            tokio::spawn(async move { journal.accept(new).await });
+            return Ok(early);
+        }
         let accepted = self.inner.near.journal.accept(new).await?;
         reach("journaled");
         self.pump();
         Ok(accepted)
     }
 
-    /// Waits until the transaction is finished, or it is clear that it will not be by `deadline`.
+    /// Waits until the transaction is finished, or it is clear that it will not be by `deadline`, which is
+    /// of the clock that goes evenly.
     pub async fn wait(&self, head: &Head, deadline: Millis) -> Option<Answer> {
         loop {
             let Some(told) = self.subscribe(head) else {
@@ -163,7 +179,7 @@ impl Corridor {
                 let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
                 return found.answer;
             };
-            let left = Duration::from_millis((deadline - self.inner.clock.now()).max(0) as u64);
+            let left = Duration::from_millis((deadline - self.inner.clock.steady()).max(0) as u64);
             tokio::select! {
                 biased;
                 told = told => match told {
@@ -206,10 +222,14 @@ impl Corridor {
         self.inner.clock.now()
     }
 
+    pub fn steady(&self) -> Millis {
+        self.inner.clock.steady()
+    }
+
     /// Transactions not finished, and which destinations are left alone; hosts that are called back are
     /// nobody else's business, so they are one.
     pub fn state(&self) -> (usize, Vec<(String, bool)>) {
-        let now = self.inner.clock.now();
+        let now = self.inner.clock.steady();
         let schedule = self.inner.traffic.schedule();
         let mut gates = BTreeMap::new();
         for (name, gate) in schedule.gates() {
@@ -296,11 +316,11 @@ impl Corridor {
     /// Starts as many as may run; whoever wakes the parked looks again when the next is due.
     fn pump(&self) {
         self.start_ready();
-        self.inner.parked.notify_one();
+        self.inner.traffic.stirred.notify_one();
     }
 
     fn start_ready(&self) {
-        let now = self.inner.clock.now();
+        let now = self.inner.clock.steady();
         loop {
             let mut schedule = self.inner.traffic.schedule();
             if self.inner.stop.is_cancelled() || schedule.running() >= self.inner.options.max_running {
@@ -335,15 +355,16 @@ impl Corridor {
 
     async fn wake_parked(self) {
         loop {
-            let next = self.inner.traffic.schedule().wake(self.inner.clock.now());
+            let next = self.inner.traffic.schedule().wake(self.inner.clock.steady());
             self.start_ready();
             let wait = next.map_or(Duration::from_secs(3600), |at| {
-                Duration::from_millis((at - self.inner.clock.now()).clamp(1, 3_600_000) as u64)
+                Duration::from_millis((at - self.inner.clock.steady()).clamp(1, 3_600_000) as u64)
             });
             tokio::select! {
+                biased;
                 () = self.inner.stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
-                () = self.inner.parked.notified() => {}
+                () = self.inner.traffic.stirred.notified() => {}
             }
         }
     }
@@ -353,6 +374,7 @@ impl Corridor {
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
+                biased;
                 () = self.inner.stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
@@ -381,7 +403,13 @@ impl Corridor {
     }
 }
 
-fn new_transaction(message: Message, now: Millis, day: &str) -> NewTransaction {
+/// What [`Bug::AcknowledgeBeforeWrite`] answers.
+fn as_if_written(new: &NewTransaction) -> Accepted {
+    let (id, subjects) = (new.id.clone(), new.subjects.clone());
+    Accepted::New(Head { seq: Millis::MAX, id, subjects, status: Status::Open, not_before: 0 })
+}
+
+fn new_transaction(message: Message, id: String, now: Millis, day: &str) -> NewTransaction {
     let envelope = envelope(&message.route, &message.client, &message.body, day);
     let (key, digest, strict) = match &message.idempotency_key {
         Some(key) => (format!("key {} {} {key}", message.client, message.route), digest(&message.body), true),
@@ -390,7 +418,7 @@ fn new_transaction(message: Message, now: Millis, day: &str) -> NewTransaction {
     let home = message.home.as_deref();
     let patients = patients(&message.route, &message.client, home, &message.body);
     NewTransaction {
-        id: uuid::Uuid::now_v7().to_string(),
+        id,
         route: message.route,
         client: message.client,
         home: message.home,

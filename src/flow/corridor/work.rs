@@ -18,8 +18,10 @@ use crate::flow::ports::{
     Answer, Facts, Failure, FailureKind, JournalError, Mark, Millis, ServerIds, Transaction,
 };
 use crate::flow::{off_the_loop, orchestrations};
+use crate::planted::{Bug, is_planted};
 use crate::translate::{Refusal, Source};
 use serde_json::Value;
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Corridor {
     /// A panic is a bug of ours: it fails its message, visibly, and stops nobody else's.
@@ -55,7 +57,7 @@ impl Corridor {
             Ok(_) => Verdict::Finished(None),
             Err(error) => {
                 tracing::error!(transaction = id, %error, "a transaction cannot be read");
-                Verdict::Parked(self.inner.clock.now() + 5_000)
+                Verdict::Parked(self.inner.clock.steady() + 5_000)
             }
         }
     }
@@ -72,7 +74,7 @@ impl Corridor {
                 }
                 Err(Stop::Journal(error)) => {
                     tracing::error!(%error, "a plan cannot be kept");
-                    return Verdict::Parked(self.inner.clock.now() + 5_000);
+                    return Verdict::Parked(self.inner.clock.steady() + 5_000);
                 }
             }
         }
@@ -88,7 +90,10 @@ impl Corridor {
     /// searches would show it.
     fn mind_the_last_run(&self, transaction: &mut Transaction) {
         let Some(plan) = &transaction.plan else { return };
-        if transaction.received >= self.inner.started {
+        let is_old = transaction.received < self.inner.started
+            // The clock may have been set back since.
+            || transaction.head.seq <= self.inner.taken_up.load(Relaxed);
+        if !is_old || is_planted(Bug::NoWaitAfterRestart) {
             return;
         }
         let shown = self.inner.started + self.inner.options.index_lag.as_millis() as Millis;
@@ -151,7 +156,7 @@ impl Corridor {
         let mut tried = Vec::new();
         let mut told = Vec::new();
         loop {
-            let steps = due(&transaction, self.inner.clock.now());
+            let steps = due(&transaction, self.inner.clock.steady());
             let Some(&index) = steps.iter().find(|i| !tried.contains(*i)) else { break };
             tried.push(index);
             if self.inner.stop.is_cancelled() {
@@ -163,7 +168,7 @@ impl Corridor {
             let entry = self.inner.traffic.schedule().enter(
                 &step.destination,
                 transaction.head.seq,
-                self.inner.clock.now(),
+                self.inner.clock.steady(),
             );
             match entry {
                 gate::Entry::Busy => busy = true,
@@ -191,10 +196,14 @@ impl Corridor {
     ) {
         reach("before-delivery");
         let mut call = Call { traffic: &self.inner.traffic, destination: &step.destination, ended: false };
+        if is_planted(Bug::MarkBeforeDelivery) {
+            let mut early = transaction.clone();
+            early.progress[index].status = StepStatus::Done;
+            self.inner.near.journal.mark(self.mark_of(&early, status_of(&early), 0, None));
+        }
         let steps = transaction.plan.as_ref().map_or(&[][..], |plan| &plan.steps[..index]);
         let result = deliver(&self.inner.near, step, (steps, &transaction.progress[..index])).await;
         reach("after-delivery");
-        let now = self.inner.clock.now();
         let again = transaction.progress[index].attempts > 0;
         call.end(result.as_ref().err(), again);
         self.pump();
@@ -202,7 +211,7 @@ impl Corridor {
             "result" => if result.is_ok() { "done" } else { "failed" })
         .increment(1);
         transaction.attempts += 1;
-        let exhausted = self.is_exhausted(transaction, now);
+        let exhausted = self.is_exhausted(transaction);
         let progress = &mut transaction.progress[index];
         progress.attempts += 1;
         match result {
@@ -212,9 +221,9 @@ impl Corridor {
                 progress.ids = ids;
             }
             Err(failure) => {
-                let delay =
-                    self.inner.options.backoff.delay(progress.attempts, failure.wait(), &mut rand::rng());
-                progress.not_before = now + delay.as_millis() as Millis;
+                let fraction = self.inner.chance.fraction();
+                let delay = self.inner.options.backoff.delay(progress.attempts, failure.wait(), fraction);
+                progress.not_before = self.inner.clock.steady() + delay.as_millis() as Millis;
                 progress.error = Some(redact(&failure.full(), body));
                 progress.cause = Some(failure.message);
                 if failure.kind == FailureKind::Permanent || exhausted {
@@ -237,7 +246,7 @@ impl Corridor {
         transaction.error = errors_of(&transaction, |progress| progress.error.as_deref());
         transaction.cause = errors_of(&transaction, |progress| progress.cause.as_deref());
         take_orchestrations(&mut transaction);
-        let not_before = next_attempt(&transaction, self.inner.clock.now());
+        let not_before = next_attempt(&transaction, self.inner.clock.steady());
         let answer = (status != Status::Open).then(|| confirm::answer(&transaction, status, None));
         let facts = self.facts_of(&transaction).await;
         reach("delivered");
@@ -251,9 +260,14 @@ impl Corridor {
         if facts.is_empty() {
             self.inner.near.journal.mark(mark);
         } else if let Err(error) = self.inner.near.journal.commit(mark.clone(), facts).await {
-            // What was learnt is learnt again on demand; the state must not be lost with it.
             tracing::error!(%error, "what a delivery taught cannot be kept");
-            self.inner.near.journal.mark(mark);
+            match error {
+                // It can never be kept; the state must not be lost with it.
+                JournalError::Conflict(_) => self.inner.near.journal.mark(mark),
+                _ if is_planted(Bug::LessonLostOnFullDisk) => self.inner.near.journal.mark(mark),
+                // Others build on it: a request is answered by the record that asked.
+                _ => return self.learn_again(&transaction),
+            }
         }
         reach("marked");
         match answer {
@@ -264,6 +278,13 @@ impl Corridor {
             None if busy => Verdict::Busy,
             None => Verdict::Parked(not_before),
         }
+    }
+
+    /// Nothing is delivered anew: what is done tells again what it taught.
+    fn learn_again(&self, transaction: &Transaction) -> Verdict {
+        let until = self.inner.clock.steady() + 5_000;
+        self.inner.near.journal.mark(self.mark_of(transaction, Status::Open, until, None));
+        Verdict::Parked(until)
     }
 
     /// What deliveries taught: the ids that servers gave to patients, the uuids of CHT's records.
@@ -408,12 +429,11 @@ impl Corridor {
         failure: &Failure,
         body: &Value,
     ) -> Verdict {
-        let now = self.inner.clock.now();
         take_orchestrations(&mut transaction);
         transaction.attempts += 1;
         transaction.error = Some(format!("{destination}: {}", redact(&failure.full(), body)));
         transaction.cause = Some(format!("{destination}: {}", failure.message));
-        let ends = failure.kind == FailureKind::Permanent || self.is_exhausted(&transaction, now);
+        let ends = failure.kind == FailureKind::Permanent || self.is_exhausted(&transaction);
         if ends {
             let answer = confirm::answer(&transaction, Status::Failed, None);
             let mark = self.mark_of(&transaction, Status::Failed, 0, Some(answer.clone()));
@@ -422,16 +442,17 @@ impl Corridor {
             metrics::counter!("transactions_finished", "status" => "failed").increment(1);
             return Verdict::Finished(Some(answer));
         }
-        let delay = self.inner.options.backoff.delay(transaction.attempts, failure.wait(), &mut rand::rng());
-        let until = now + delay.as_millis() as Millis;
+        let fraction = self.inner.chance.fraction();
+        let delay = self.inner.options.backoff.delay(transaction.attempts, failure.wait(), fraction);
+        let until = self.inner.clock.steady() + delay.as_millis() as Millis;
         self.inner.near.journal.mark(self.mark_of(&transaction, Status::Open, until, None));
         Verdict::Parked(until)
     }
 
     /// Whether it has been tried for long enough: since it came, was asked for again, or we started.
-    fn is_exhausted(&self, transaction: &Transaction, now: Millis) -> bool {
+    fn is_exhausted(&self, transaction: &Transaction) -> bool {
         let since = transaction.received.max(transaction.rerun_at).max(self.inner.started);
-        self.inner.options.backoff.is_exhausted(since, now)
+        self.inner.options.backoff.is_exhausted(since, self.inner.clock.steady())
     }
 
     fn mark_of(

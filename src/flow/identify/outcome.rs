@@ -6,7 +6,7 @@ use crate::domain::fhir::{Entry, Target, Write, full_url};
 use crate::domain::follow_up::{Kind, Outcome, State};
 use crate::domain::plan::{Act, FollowUp, PartNote, Step};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Draughtsman<'_> {
     pub(super) async fn outcome(&mut self, outcome: Outcome) -> Result<PartNote, Stop> {
@@ -28,7 +28,7 @@ impl Draughtsman<'_> {
         let encounter = entries.iter().find(|e| e.full_url == outcome.encounter).cloned();
         let first = self.plan.steps.len();
         self.send_with(entries, &homes).await?;
-        self.call_back(&answered, encounter, first);
+        self.call_back(&answered, encounter, first).await?;
         let text = match answered.len() {
             0 => "a visit; no open request asked for it".to_string(),
             n => format!("the outcome of {n} request(s)"),
@@ -85,16 +85,22 @@ impl Draughtsman<'_> {
         Ok(open)
     }
 
-    pub(super) fn call_back(&mut self, answered: &[FollowUp], encounter: Option<Entry>, after: usize) {
-        let Some(encounter) = encounter else { return };
-        let mut addresses: Vec<&String> = answered.iter().filter_map(|f| f.callback.as_ref()).collect();
-        addresses.sort();
-        addresses.dedup();
+    async fn call_back(
+        &mut self,
+        answered: &[FollowUp],
+        encounter: Option<Entry>,
+        after: usize,
+    ) -> Result<(), Stop> {
+        let Some(encounter) = encounter else { return Ok(()) };
+        let mut addresses = BTreeSet::new();
+        for request in answered {
+            addresses.extend(self.callback_for(request).await?);
+        }
         for address in addresses {
             self.plan.steps.push(Step {
-                destination: callback_destination(address),
+                destination: callback_destination(&address),
                 act: Act::Callback {
-                    address: address.clone(),
+                    address,
                     full_url: encounter.full_url.clone(),
                     resource: encounter.resource.clone(),
                 },
@@ -102,6 +108,7 @@ impl Draughtsman<'_> {
                 part: self.plan.parts.len(),
             });
         }
+        Ok(())
     }
 }
 

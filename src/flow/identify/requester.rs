@@ -3,7 +3,9 @@ use super::reshape::identifiers_of;
 use super::{Draughtsman, Stop, refused};
 use crate::domain::identifier::search_value;
 use crate::domain::message::Route;
+use crate::domain::plan::FollowUp;
 use crate::flow::ports::FhirServer;
+use crate::translate::requester_of;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ impl Draughtsman<'_> {
                 Ok(None)
             };
         };
-        let address = self.endpoint_address(requester).await?;
+        let address = self.endpoint_address(&self.transaction.client, requester, true).await?;
         match address {
             Some(address) => match self.near.callbacks.check(&address) {
                 Ok(()) => Ok(Some(address)),
@@ -35,13 +37,29 @@ impl Draughtsman<'_> {
         }
     }
 
-    pub(super) async fn endpoint_address(&self, requester: &str) -> Result<Option<String>, Stop> {
-        let Some(organization) = self.find("Organization", requester).await? else { return Ok(None) };
+    /// Where the outcome of a request is told. Its client may have said so only after it asked.
+    pub(super) async fn callback_for(&self, request: &FollowUp) -> Result<Option<String>, Stop> {
+        match (&request.callback, requester_of(&request.resource)) {
+            (Some(address), _) => Ok(Some(address.clone())),
+            (None, Some(requester)) => self.endpoint_address(&request.client, &requester, false).await,
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// By what `client` has told us, and if `asks`, by what the FHIR server has.
+    async fn endpoint_address(
+        &self,
+        client: &str,
+        requester: &str,
+        asks: bool,
+    ) -> Result<Option<String>, Stop> {
+        let organization = self.find(client, "Organization", requester, asks).await?;
+        let Some(organization) = organization else { return Ok(None) };
         let endpoints = organization["endpoint"].as_array().cloned().unwrap_or_default();
         for endpoint in endpoints {
             let name = endpoint["reference"].as_str().or(endpoint["identifier"]["value"].as_str());
             let Some(name) = name else { continue };
-            if let Some(endpoint) = self.find("Endpoint", name).await?
+            if let Some(endpoint) = self.find(client, "Endpoint", name, asks).await?
                 && let Some(address) = endpoint["address"].as_str()
             {
                 return Ok(Some(address.trim_end_matches('/').to_string()));
@@ -51,16 +69,16 @@ impl Draughtsman<'_> {
     }
 
     /// An Organization or Endpoint by `Type/x`, where x is an id or an identifier's value.
-    pub(super) async fn find(&self, kind: &str, name: &str) -> Result<Option<Value>, Stop> {
+    async fn find(&self, client: &str, kind: &str, name: &str, asks: bool) -> Result<Option<Value>, Stop> {
         let name = name.rsplit(['/', '=', '|']).next().unwrap_or(name);
-        let key = directory_key(&self.transaction.client, kind, name);
+        let key = directory_key(client, kind, name);
         if let Some((_, resource)) = self.facts.directory.iter().find(|(known, _)| *known == key) {
             return Ok(Some(resource.clone()));
         }
         if let Some(resource) = self.near.journal.directory(&key).await? {
             return Ok(Some(resource));
         }
-        let Some((destination, server)) = self.first_server() else { return Ok(None) };
+        let Some((destination, server)) = self.first_server().filter(|_| asks) else { return Ok(None) };
         let found =
             self.ask(&destination, server.search(kind, &[("identifier", &search_value(name))])).await?;
         Ok(if found.len() == 1 { found.into_iter().next() } else { None })

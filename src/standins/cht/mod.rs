@@ -9,7 +9,8 @@ mod store;
 
 use super::faults::Faults;
 use super::server::Server;
-use super::{client, lock, now_ms};
+use super::{Clock, Ids, client, lock};
+use axum::Router;
 use push::Pusher;
 use record::Parsed;
 use serde_json::{Map, Value, json};
@@ -17,10 +18,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{Store, text};
 use tokio::net::TcpListener;
-use uuid::Uuid;
+use tokio::time::Instant;
 
 /// The JSON forms that the stand-in knows unless it is told others.
 pub const FORMS: &str = include_str!("../app_settings_forms.json");
@@ -44,6 +45,8 @@ pub struct Options {
     pub shortcode_delay: Duration,
     /// How long everybody is locked out after too many failed logins.
     pub lockout: Duration,
+    /// What its clock shows at the start, in milliseconds since 1970; none: what the machine's shows.
+    pub clock: Option<i64>,
 }
 
 impl Default for Options {
@@ -59,6 +62,7 @@ impl Default for Options {
             index_delay: Duration::ZERO,
             shortcode_delay: Duration::ZERO,
             lockout: Duration::from_secs(10),
+            clock: None,
         }
     }
 }
@@ -74,28 +78,34 @@ struct Cht {
 }
 
 pub struct Handle {
-    server: Server,
+    server: Option<Server>,
     cht: Arc<Cht>,
     faults: Faults,
 }
 
 pub async fn start(bind: SocketAddr, options: Options) -> io::Result<Handle> {
-    let pusher = Pusher {
-        client: client(options.outbound_timeout)?,
-        url: options.outbound_url.clone(),
-        auth: options.outbound_auth.clone(),
-        failed: Mutex::default(),
+    let (mut handle, router) = unbound(options)?;
+    let server = Server::start(TcpListener::bind(bind).await?, router, handle.faults.clone()).await?;
+    handle.server = Some(server);
+    Ok(handle)
+}
+
+/// One that listens nowhere: whoever has its routes carries the requests to them, and its faults.
+pub fn unbound(options: Options) -> io::Result<(Handle, Router)> {
+    let to = match options.outbound_url.clone() {
+        Some(url) => Some((client(options.outbound_timeout)?, url)),
+        None => None,
     };
-    let cht = Arc::new(Cht { options, store: Mutex::default(), pusher, failed_logins: Mutex::default() });
-    let faults = Faults::default();
-    let server =
-        Server::start(TcpListener::bind(bind).await?, routes::router(cht.clone()), faults.clone()).await?;
-    Ok(Handle { server, cht, faults })
+    let pusher = Pusher { to, auth: options.outbound_auth.clone(), failed: Mutex::default() };
+    let store = Mutex::new(Store::new(Clock::new(options.clock)));
+    let cht = Arc::new(Cht { options, store, pusher, failed_logins: Mutex::default() });
+    let router = routes::router(cht.clone());
+    Ok((Handle { server: None, cht, faults: Faults::default() }, router))
 }
 
 impl Handle {
     pub fn url(&self) -> String {
-        format!("http://{}", self.server.address)
+        self.server.as_ref().map_or_else(String::new, |server| format!("http://{}", server.address))
     }
 
     pub fn faults(&self) -> &Faults {
@@ -141,7 +151,8 @@ impl Handle {
         let mut store = lock(&self.cht.store);
         let request = store.report(request_report_id)?;
         let patient = store.patient(&request["fields"])?.clone();
-        let report = store.save(app_form_report(request_report_id, form, &patient, fields));
+        let report = app_form_report(&mut store, request_report_id, form, &patient, fields);
+        let report = store.save(report);
         Some(store.hydrated(&report))
     }
 
@@ -166,7 +177,9 @@ impl Handle {
     }
 
     pub async fn stop(self) {
-        self.server.stop().await;
+        if let Some(server) = self.server {
+            server.stop().await;
+        }
     }
 }
 
@@ -189,7 +202,7 @@ impl Cht {
         let api = self.pusher.push(&pushed);
         if self.options.push_twice {
             let mut revised = pushed.clone();
-            revised["_rev"] = format!("1-{}", Uuid::now_v7().simple()).into();
+            revised["_rev"] = format!("1-{}", lock(&self.store).ids.next().simple()).into();
             tokio::join!(api, self.pusher.push(&revised));
         } else {
             api.await;
@@ -200,7 +213,7 @@ impl Cht {
 
     fn report(&self, parsed: Parsed) -> Value {
         let Parsed { form, public, about_patient, meta, fields, mut errors } = parsed;
-        let store = lock(&self.store);
+        let mut store = lock(&self.store);
         let fields = Value::Object(fields);
         let from = meta.get("from").and_then(Value::as_str);
         let sender = from.and_then(|phone| store.by_phone(phone).into_iter().next());
@@ -211,8 +224,8 @@ impl Cht {
             errors.push(json!({"code": "registration_not_found",
                 "message": format!("No patient with id {}.", named_patient(&fields))}));
         }
-        let reported = meta.get("reported_date").and_then(as_millis).unwrap_or_else(now_ms);
-        let mut report = json!({"_id": Uuid::now_v7(), "type": "data_record", "form": form, "errors": errors,
+        let reported = meta.get("reported_date").and_then(as_millis).unwrap_or_else(|| store.clock.now_ms());
+        let mut report = json!({"_id": store.ids.next(), "type": "data_record", "form": form, "errors": errors,
             "tasks": [], "fields": fields, "reported_date": reported, "sms_message": meta});
         if let Some(from) = from {
             report["from"] = from.into();
@@ -258,7 +271,7 @@ fn named_patient(fields: &Value) -> String {
 }
 
 /// A report of an app form as a phone makes it from a task.
-fn app_form_report(request: &str, form: &str, patient: &Value, fields: Value) -> Value {
+fn app_form_report(store: &mut Store, request: &str, form: &str, patient: &Value, fields: Value) -> Value {
     let contact = json!({"_id": patient["_id"], "name": patient["name"], "patient_id": patient["patient_id"],
         "date_of_birth": patient["date_of_birth"], "sex": patient["sex"]});
     let mut all = Map::from_iter([
@@ -270,9 +283,12 @@ fn app_form_report(request: &str, form: &str, patient: &Value, fields: Value) ->
         all.insert("patient_id".into(), patient["patient_id"].clone());
     }
     all.extend(fields.as_object().cloned().unwrap_or_default());
-    all.insert("meta".into(), json!({"instanceID": format!("uuid:{}", Uuid::now_v7()), "deprecatedID": ""}));
-    json!({"_id": Uuid::now_v7(), "type": "data_record", "form": form, "content_type": "xml",
-        "reported_date": now_ms(), "from": "+254711000001", "hidden_fields": ["meta"], "fields": all})
+    all.insert(
+        "meta".into(),
+        json!({"instanceID": format!("uuid:{}", store.ids.next()), "deprecatedID": ""}),
+    );
+    json!({"_id": store.ids.next(), "type": "data_record", "form": form, "content_type": "xml",
+        "reported_date": store.clock.now_ms(), "from": "+254711000001", "hidden_fields": ["meta"], "fields": all})
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 
 /// Pushes to one address, and remembers what was not taken.
 pub(super) struct Pusher {
-    pub(super) client: Client,
-    pub(super) url: Option<String>,
+    /// By what, and where.
+    pub(super) to: Option<(Client, String)>,
     pub(super) auth: Option<(String, String)>,
     pub(super) failed: Mutex<Vec<Value>>,
 }
@@ -16,9 +16,8 @@ pub(super) struct Pusher {
 impl Pusher {
     /// Whether CHT takes the document for pushed. Nowhere to push to counts as pushed.
     pub(super) async fn push(&self, doc: &Value) -> bool {
-        let Some(url) = &self.url else { return true };
-        let mut request = self
-            .client
+        let Some((client, url)) = &self.to else { return true };
+        let mut request = client
             .post(url)
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, "Community Health Toolkit/5.2.0")

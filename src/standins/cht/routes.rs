@@ -1,7 +1,7 @@
 //! CHT's routes.
 use super::store::{Store, text};
 use super::{Cht, follow_new_person, record};
-use crate::standins::{basic, lock, now_ms};
+use crate::standins::{basic, lock};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -230,7 +230,7 @@ fn create_person(store: &mut Store, mut person: Value) -> Result<Value, Answer> 
         person["parent"] = parent(store, place)?;
     }
     if person["reported_date"].is_null() {
-        person["reported_date"] = now_ms().into();
+        person["reported_date"] = store.clock.now_ms().into();
     }
     Ok(store.save(person))
 }

@@ -1,8 +1,9 @@
 //! CHT's documents: looked up, hydrated and indexed as CHT does it.
-use crate::standins::now_ms;
+use super::{Clock, Ids};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 struct Saved {
@@ -10,8 +11,9 @@ struct Saved {
     at: Instant,
 }
 
-#[derive(Default)]
 pub(super) struct Store {
+    pub(super) clock: Clock,
+    pub(super) ids: Ids,
     docs: BTreeMap<String, Saved>,
 }
 
@@ -37,10 +39,14 @@ fn is_report(doc: &Value) -> bool {
 const DEEPEST_LINEAGE: usize = 12;
 
 impl Store {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { ids: Ids::of(&clock), clock, docs: BTreeMap::new() }
+    }
+
     /// Saves a document, with an `_id` and a `_rev` of CouchDB's kind. Answers it as saved.
     pub(super) fn save(&mut self, mut doc: Value) -> Value {
         if text(&doc, "_id").is_empty() {
-            doc["_id"] = Uuid::now_v7().to_string().into();
+            doc["_id"] = self.ids.next().to_string().into();
         }
         let id = text(&doc, "_id").to_string();
         let before = self.docs.get(&id);
@@ -168,7 +174,7 @@ impl Store {
 
     /// The next free five-digit short code.
     pub(super) fn shortcode(&self) -> String {
-        format!("{:05}", (self.docs.len() * 7919 + now_ms() as usize) % 100_000)
+        format!("{:05}", (self.docs.len() * 7919 + self.clock.now_ms() as usize) % 100_000)
     }
 }
 
@@ -247,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_patient_is_found_by_short_code_or_uuid_in_either_field_but_not_by_a_number() {
-        let mut store = Store::default();
+        let mut store = Store::new(Clock::new(None));
         let person =
             json!({"_id": "p-1", "type": "contact", "contact_type": "person", "patient_id": "08328"});
         store.save(person);

@@ -12,7 +12,8 @@ mod transaction;
 
 use super::faults::Faults;
 use super::server::Server;
-use super::{client, lock};
+use super::{Clock, Ids, client, lock};
+use axum::Router;
 use hooks::Hooks;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -37,11 +38,13 @@ pub struct Options {
     pub if_match_status: u16,
     /// References must lead to resources that are there.
     pub referential_integrity: bool,
+    /// What its clock shows at the start, in milliseconds since 1970; none: what the machine's shows.
+    pub clock: Option<i64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { auth: None, if_match_status: 412, referential_integrity: false }
+        Self { auth: None, if_match_status: 412, referential_integrity: false, clock: None }
     }
 }
 
@@ -68,7 +71,8 @@ struct Fhir {
     base: String,
     auth: Option<Auth>,
     store: Mutex<Store>,
-    hooks: Hooks,
+    /// None: nobody is told.
+    hooks: Option<Hooks>,
 }
 
 impl Fhir {
@@ -77,29 +81,40 @@ impl Fhir {
         let mut store = lock(&self.store);
         let done = work(&mut store)?;
         for change in store.take_changes() {
-            self.hooks.notify(&store, &change);
+            if let Some(hooks) = &self.hooks {
+                hooks.notify(&store, &change);
+            }
         }
         Ok(done)
     }
 }
 
 pub struct Handle {
-    server: Server,
+    server: Option<Server>,
     fhir: Arc<Fhir>,
     faults: Faults,
 }
 
 pub async fn start(bind: SocketAddr, options: Options) -> io::Result<Handle> {
     let listener = TcpListener::bind(bind).await?;
-    let fhir = Arc::new(Fhir {
-        base: format!("http://{}/fhir", listener.local_addr()?),
-        auth: options.auth.clone(),
-        store: Mutex::new(Store::new(options)),
-        hooks: Hooks::start(client(Duration::from_secs(10))?),
-    });
-    let faults = Faults::default();
-    let server = Server::start(listener, routes::router(fhir.clone()), faults.clone()).await?;
-    Ok(Handle { server, fhir, faults })
+    let hooks = Hooks::start(client(Duration::from_secs(10))?);
+    let base = format!("http://{}/fhir", listener.local_addr()?);
+    let (mut handle, router) = with_hooks(base, options, Some(hooks));
+    handle.server = Some(Server::start(listener, router, handle.faults.clone()).await?);
+    Ok(handle)
+}
+
+/// One that listens nowhere: whoever has its routes carries the requests for `base` to them, and its faults.
+/// Subscriptions are not served.
+pub fn unbound(base: &str, options: Options) -> (Handle, Router) {
+    with_hooks(base.into(), options, None)
+}
+
+fn with_hooks(base: String, options: Options, hooks: Option<Hooks>) -> (Handle, Router) {
+    let auth = options.auth.clone();
+    let fhir = Arc::new(Fhir { base, auth, store: Mutex::new(Store::new(options)), hooks });
+    let router = routes::router(fhir.clone());
+    (Handle { server: None, fhir, faults: Faults::default() }, router)
 }
 
 impl Handle {
@@ -170,7 +185,9 @@ impl Handle {
     }
 
     pub async fn stop(self) {
-        self.server.stop().await;
+        if let Some(server) = self.server {
+            server.stop().await;
+        }
     }
 }
 

@@ -211,5 +211,5 @@ fn page(
         let rest = format!("_getpagesoffset={}&_count={count}&_type={kind}", offset + count);
         links.push(("next", format!("{}?_getpages={token}&{rest}", fhir.base)));
     }
-    Ok(answer(StatusCode::OK, &searchset(&fhir.base, total, &matches, links)))
+    Ok(answer(StatusCode::OK, &searchset(&fhir.base, token, total, &matches, links)))
 }

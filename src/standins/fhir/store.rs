@@ -2,7 +2,7 @@
 //! (<https://hl7.org/fhir/R4/http.html>).
 use super::check::check;
 use super::search::criteria;
-use super::{Failure, Options};
+use super::{Clock, Failure, Ids, Options};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,8 +22,10 @@ pub(super) struct Written {
     pub(super) resource: Value,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Store {
+    clock: Clock,
+    pub(super) ids: Ids,
     /// By type and id. None: deleted.
     resources: BTreeMap<String, BTreeMap<String, Option<Value>>>,
     last_id: u64,
@@ -47,7 +49,16 @@ pub(super) fn parse_query(query: &str) -> Vec<(String, String)> {
 
 impl Store {
     pub(super) fn new(options: Options) -> Self {
-        Self { options, ..Self::default() }
+        let clock = Clock::new(options.clock);
+        Self {
+            ids: Ids::of(&clock),
+            clock,
+            resources: BTreeMap::new(),
+            last_id: 0,
+            pages: HashMap::new(),
+            changes: Vec::new(),
+            options,
+        }
     }
 
     pub(super) fn all(&self, kind: &str) -> impl Iterator<Item = &Value> {
@@ -212,7 +223,7 @@ impl Store {
             return Ok(Written { effect: Effect::Unchanged, resource });
         }
         resource["meta"]["versionId"] = (version + 1).to_string().into();
-        resource["meta"]["lastUpdated"] = now().into();
+        resource["meta"]["lastUpdated"] = self.now().into();
         self.resources.entry(kind.into()).or_default().insert(id.into(), Some(resource.clone()));
         self.changes.push(resource.clone());
         Ok(Written { effect, resource })
@@ -272,9 +283,14 @@ impl Store {
 
     /// Keeps a search's matches, so that its pages don't shift.
     pub(super) fn keep_pages(&mut self, ids: Vec<String>) -> String {
-        let token = uuid::Uuid::now_v7().to_string();
+        let token = self.ids.next().to_string();
         self.pages.insert(token.clone(), ids);
         token
+    }
+
+    fn now(&self) -> String {
+        let now = jiff::Timestamp::from_millisecond(self.clock.now_ms()).unwrap_or_default();
+        now.strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string()
     }
 
     pub(super) fn take_changes(&mut self) -> Vec<Value> {
@@ -286,10 +302,6 @@ impl Store {
 fn id_order(resource: &Value) -> (u64, String) {
     let id = resource["id"].as_str().unwrap_or_default();
     (id.parse().unwrap_or(u64::MAX), id.to_string())
-}
-
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string()
 }
 
 /// Every `reference` in a resource, wherever it stands.
@@ -323,8 +335,14 @@ pub(super) fn location(resource: &Value) -> String {
     )
 }
 
-/// A searchset or page as a Bundle.
-pub(super) fn searchset(base: &str, total: usize, matches: &[&Value], links: Vec<(&str, String)>) -> Value {
+/// A searchset or page as a Bundle, by the id of the search.
+pub(super) fn searchset(
+    base: &str,
+    id: &str,
+    total: usize,
+    matches: &[&Value],
+    links: Vec<(&str, String)>,
+) -> Value {
     let links: Vec<Value> =
         links.into_iter().map(|(relation, url)| json!({"relation": relation, "url": url})).collect();
     let entry = |r: &&Value| {
@@ -332,7 +350,8 @@ pub(super) fn searchset(base: &str, total: usize, matches: &[&Value], links: Vec
             (r["resourceType"].as_str().unwrap_or_default(), r["id"].as_str().unwrap_or_default());
         json!({"fullUrl": format!("{base}/{kind}/{id}"), "resource": r, "search": {"mode": "match"}})
     };
-    let mut bundle = json!({"resourceType": "Bundle", "id": uuid::Uuid::now_v7(), "type": "searchset", "total": total, "link": links});
+    let mut bundle =
+        json!({"resourceType": "Bundle", "id": id, "type": "searchset", "total": total, "link": links});
     // An empty array is no valid FHIR.
     if !matches.is_empty() {
         bundle["entry"] = matches.iter().map(entry).collect();

@@ -17,7 +17,7 @@ pub(super) fn process(store: &mut Store, bundle: Value) -> Result<Value, Failure
             return Err(Failure::new(422, "not-supported", &text));
         }
     };
-    let mut answer = json!({"resourceType": "Bundle", "id": uuid::Uuid::now_v7(), "type": kind});
+    let mut answer = json!({"resourceType": "Bundle", "id": store.ids.next(), "type": kind});
     if !done.is_empty() {
         answer["entry"] = done.into();
     }

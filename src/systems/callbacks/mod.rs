@@ -1,9 +1,10 @@
 //! Calling back an address that came in data: only where the configuration allows, and only to
 //! where the name leads at that moment.
-use super::client::send;
+use super::client::Http;
 use crate::config;
 use crate::flow::ports::{Callbacks, Failure};
 use async_trait::async_trait;
+use reqwest::Method;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use url::{Host, Url};
 
 pub struct HttpCallbacks {
-    http: reqwest::Client,
+    http: Http,
     rules: Arc<Rules>,
 }
 
@@ -23,7 +24,7 @@ struct Rules {
 impl HttpCallbacks {
     pub fn new(settings: &config::Callbacks) -> Result<Self, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let rules = Arc::new(Rules { allow: settings.allow.clone(), allow_private: settings.allow_private });
+        let rules = Rules::new(settings);
         let http = reqwest::Client::builder()
             .timeout(Duration::from_millis(settings.timeout_ms))
             .redirect(reqwest::redirect::Policy::none())
@@ -31,7 +32,12 @@ impl HttpCallbacks {
             .dns_resolver(Arc::new(Resolver(rules.clone())))
             .build()
             .map_err(|e| e.to_string())?;
-        Ok(Self { http, rules })
+        Ok(Self { http: http.into(), rules })
+    }
+
+    /// What it calls is called by `http`.
+    pub fn over(http: Http, settings: &config::Callbacks) -> Self {
+        Self { http, rules: Rules::new(settings) }
     }
 }
 
@@ -45,10 +51,10 @@ impl Callbacks for HttpCallbacks {
         self.rules.check(address).map_err(Failure::permanent)?;
         let request = self
             .http
-            .put(format!("{address}/{kind}/{id}"))
+            .request(Method::PUT, format!("{address}/{kind}/{id}"))
             .header(reqwest::header::CONTENT_TYPE, "application/fhir+json")
             .body(resource.to_string());
-        let answer = send(request, "the requester's endpoint").await?;
+        let answer = self.http.send(request, "the requester's endpoint").await?;
         if answer.status.is_success() {
             return Ok(());
         }
@@ -58,6 +64,10 @@ impl Callbacks for HttpCallbacks {
 }
 
 impl Rules {
+    fn new(settings: &config::Callbacks) -> Arc<Self> {
+        Arc::new(Self { allow: settings.allow.clone(), allow_private: settings.allow_private })
+    }
+
     fn check(&self, address: &str) -> Result<(), String> {
         let url = Url::parse(address).map_err(|_| "the callback address is no URL".to_string())?;
         if !matches!(url.scheme(), "http" | "https") {

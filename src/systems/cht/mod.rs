@@ -1,8 +1,9 @@
 //! CHT's REST API, as its contract has it: one class of trap a function.
-use super::client::{Answer, attempt, client, send};
+use super::client::{Answer, Http, client};
 use crate::config;
 use crate::domain::record::Record;
 use crate::flow::ports::{Cht, Failure, FailureKind};
+use crate::planted::{Bug, is_planted};
 use async_trait::async_trait;
 use reqwest::{Method, RequestBuilder, header};
 use secrecy::ExposeSecret;
@@ -13,7 +14,7 @@ use std::time::Duration;
 const CLIENT_MISTAKES: &[&str] = &["Form not found", "Missing _meta property", "Missing required field"];
 
 pub struct ChtApi {
-    http: reqwest::Client,
+    http: Http,
     base: String,
     username: String,
     password: Option<secrecy::SecretString>,
@@ -22,13 +23,19 @@ pub struct ChtApi {
 
 impl ChtApi {
     pub fn new(settings: &config::Cht) -> Result<Self, String> {
-        Ok(Self {
-            http: client(Duration::from_millis(settings.timeout_ms), settings.ca_file.as_deref())?,
+        let http = client(Duration::from_millis(settings.timeout_ms), settings.ca_file.as_deref())?;
+        Ok(Self::over(http.into(), settings))
+    }
+
+    /// CHT is reached by `http`.
+    pub fn over(http: Http, settings: &config::Cht) -> Self {
+        Self {
+            http,
             base: settings.url.trim_end_matches('/').to_string(),
             username: settings.username.clone(),
             password: settings.password.clone(),
             index_lag: Duration::from_millis(settings.index_lag_ms),
-        })
+        }
     }
 
     /// `Accept` always: without it a wrong password is a redirect to a login page.
@@ -44,7 +51,7 @@ impl ChtApi {
     }
 
     async fn get(&self, path: &str) -> Result<Option<Value>, Failure> {
-        let answer = checked(send(self.request(Method::GET, path), "CHT").await?)?;
+        let answer = checked(self.http.send(self.request(Method::GET, path), "CHT").await?)?;
         match answer.status.as_u16() {
             200 => answer.json().map(Some).ok_or_else(not_json),
             404 => Ok(None),
@@ -131,7 +138,7 @@ impl ChtApi {
             .request(Method::POST, "/api/v2/records")
             .header(header::CONTENT_TYPE, "application/json")
             .body(record.body().to_string());
-        let answer = attempt(request, "CHT").await.map_err(|broken| match broken.sent {
+        let answer = self.http.attempt(request, "CHT").await.map_err(|broken| match broken.sent {
             true => self.in_doubt(broken.failure),
             false => broken.failure,
         })?;
@@ -153,6 +160,7 @@ impl ChtApi {
     /// The report may be there all the same: the next attempt waits until the index would show it.
     fn in_doubt(&self, failure: Failure) -> Failure {
         match failure.kind {
+            _ if is_planted(Bug::NoWaitAfterDoubt) => failure,
             FailureKind::Transient(asked) | FailureKind::Fault(asked) => {
                 let wait = asked.unwrap_or_default().max(self.index_lag);
                 Failure { kind: FailureKind::Transient(Some(wait)), ..failure }
@@ -167,7 +175,11 @@ impl Cht for ChtApi {
     /// Records have no idempotency of their own: look up, then POST. Whoever calls keeps two
     /// attempts at the same record apart.
     async fn create_record(&self, record: &Record) -> Result<String, Failure> {
-        let uuid = match self.find(record).await? {
+        let found = match is_planted(Bug::NoLookUpBeforeRetry) {
+            true => None,
+            false => self.find(record).await?,
+        };
+        let uuid = match found {
             Some(uuid) => uuid,
             None => self.post(record).await?,
         };

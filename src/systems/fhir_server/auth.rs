@@ -1,21 +1,22 @@
 //! How we show a FHIR server who we are: Basic, a bearer token, or OAuth2 client credentials.
 use crate::config;
 use crate::flow::ports::{Failure, FailureKind};
-use crate::systems::client::send_unseen;
-use reqwest::RequestBuilder;
+use crate::systems::client::Http;
+use reqwest::{Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 pub(super) enum Auth {
     None,
     Basic(String, SecretString),
     Bearer(SecretString),
-    OAuth2 { settings: config::OAuth2, http: reqwest::Client, token: Mutex<Option<(SecretString, Instant)>> },
+    OAuth2 { settings: config::OAuth2, http: Http, token: Mutex<Option<(SecretString, Instant)>> },
 }
 
 impl Auth {
-    pub(super) fn new(settings: &config::FhirServer, http: reqwest::Client) -> Self {
+    pub(super) fn new(settings: &config::FhirServer, http: Http) -> Self {
         if let Some(oauth2) = &settings.oauth2 {
             return Self::OAuth2 { settings: oauth2.clone(), http, token: Mutex::new(None) };
         }
@@ -55,17 +56,15 @@ impl Auth {
 }
 
 /// RFC 6749, 4.4. Renewed a little before it ends.
-async fn fetch(
-    settings: &config::OAuth2,
-    http: &reqwest::Client,
-) -> Result<(SecretString, Instant), Failure> {
+async fn fetch(settings: &config::OAuth2, http: &Http) -> Result<(SecretString, Instant), Failure> {
     let secret = settings.client_secret.as_ref().map(|s| s.expose_secret().to_string()).unwrap_or_default();
     let mut form = vec![("grant_type", "client_credentials")];
     if !settings.scope.is_empty() {
         form.push(("scope", &settings.scope));
     }
-    let request = http.post(&settings.token_url).basic_auth(&settings.client_id, Some(secret)).form(&form);
-    let answer = send_unseen(request, "the token server").await?;
+    let request = http.request(Method::POST, &settings.token_url);
+    let request = request.basic_auth(&settings.client_id, Some(secret)).form(&form);
+    let answer = http.send_unseen(request, "the token server").await?;
     let json = answer.json().unwrap_or_default();
     match json["access_token"].as_str() {
         Some(token) if answer.status.is_success() => {

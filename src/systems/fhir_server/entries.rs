@@ -242,6 +242,32 @@ fn rewrite(value: &mut Value, ids: &ServerIds) {
     }
 }
 
+/// Each behind those that it refers to; of those that refer to each other the first stays first.
+pub(super) fn referred_first(entries: &[Entry]) -> Vec<&Entry> {
+    let mut left: Vec<&Entry> = entries.iter().collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let waits = |entry: &Entry| {
+            let others = left.iter().filter(|other| other.full_url != entry.full_url);
+            others.into_iter().any(|other| refers_to(&entry.resource, &other.full_url))
+        };
+        let next = left.iter().position(|entry| !waits(entry)).unwrap_or_default();
+        ordered.push(left.remove(next));
+    }
+    ordered
+}
+
+fn refers_to(value: &Value, full_url: &str) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(|item| refers_to(item, full_url)),
+        Value::Object(fields) => {
+            fields.get("reference").is_some_and(|reference| reference == full_url)
+                || fields.values().any(|field| refers_to(field, full_url))
+        }
+        _ => false,
+    }
+}
+
 /// Issue types that pass by themselves (<https://hl7.org/fhir/R4/valueset-issue-type.html>, transient).
 const PASSING: &[&str] =
     &["transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"];
@@ -399,6 +425,23 @@ mod tests {
         let (bundle, ids) = transaction(&[entry(Write::Merge { keep: vec![] })], &[Some(theirs)]);
         assert_eq!(bundle["entry"], json!([]));
         assert_eq!(ids["urn:uuid:p"], "Patient/7");
+    }
+
+    #[test]
+    fn what_is_sent_singly_comes_behind_what_it_refers_to() {
+        let named = |full_url: &str, refers: &str| Entry {
+            full_url: full_url.into(),
+            resource: json!({"resourceType": "Encounter", "basedOn": [{"reference": refers}]}),
+            ..entry(Write::Replace)
+        };
+        let order = |entries: &[Entry]| -> Vec<String> {
+            referred_first(entries).into_iter().map(|entry| entry.full_url.clone()).collect()
+        };
+        assert_eq!(
+            order(&[named("visit", "request"), named("request", "person"), named("person", "")]),
+            ["person", "request", "visit"]
+        );
+        assert_eq!(order(&[named("a", "b"), named("b", "a"), named("c", "a")]), ["a", "b", "c"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 mod auth;
 mod entries;
 
-use super::client::{Answer, client, send};
+use super::client::{Answer, Http, client};
 use crate::config;
 use crate::domain::fhir::{Entry, Target, Write, query_value};
 use crate::domain::identifier::Identifier;
@@ -13,7 +13,8 @@ use reqwest::{Method, RequestBuilder, header};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const FHIR_JSON: &str = "application/fhir+json";
 /// Pages of one search that are read.
@@ -21,7 +22,7 @@ const MAX_PAGES: usize = 1000;
 
 pub struct FhirApi {
     name: String,
-    http: reqwest::Client,
+    http: Http,
     base: String,
     auth: Auth,
     transactions: bool,
@@ -38,6 +39,11 @@ pub struct FhirApi {
 impl FhirApi {
     pub fn new(name: &str, settings: &config::FhirServer) -> Result<Self, String> {
         let http = client(Duration::from_millis(settings.timeout_ms), settings.ca_file.as_deref())?;
+        Self::over(http.into(), name, settings)
+    }
+
+    /// The server is reached by `http`.
+    pub fn over(http: Http, name: &str, settings: &config::FhirServer) -> Result<Self, String> {
         let success_body = settings
             .success_body
             .iter()
@@ -76,11 +82,11 @@ impl FhirApi {
             None => request,
         };
         let again = request.try_clone();
-        let answer = send(self.auth.apply(request).await?, &self.name).await?;
+        let answer = self.http.send(self.auth.apply(request).await?, &self.name).await?;
         // A token may end before its time: one more try with a new one tells.
         match again {
             Some(again) if answer.status.as_u16() == 401 && self.auth.renew().await? => {
-                send(self.auth.apply(again).await?, &self.name).await
+                self.http.send(self.auth.apply(again).await?, &self.name).await
             }
             _ => Ok(answer),
         }
@@ -211,7 +217,7 @@ impl FhirApi {
     /// One by one; each refers to those before it by the ids that the server gave them.
     async fn write_singly(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
         let mut ids = ServerIds::new();
-        for entry in entries {
+        for entry in entries::referred_first(entries) {
             let (entry, existing) = match entries::is_replaced(entry) {
                 true => (entry.clone(), self.existing(entry).await?),
                 false => {

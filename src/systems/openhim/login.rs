@@ -1,8 +1,8 @@
 //! How we show OpenHIM's API who we are: Basic since 7.1, a token up to 5.0 (contract: openhim.md,
 //! registration; test-parts.md, how 4.0.5 differs). Which one it takes, it tells.
 use crate::flow::ports::Failure;
-use crate::systems::client::send_unseen;
-use reqwest::RequestBuilder;
+use crate::systems::client::Http;
+use reqwest::{Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha512};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -34,12 +34,13 @@ impl Login {
     /// The salt and the server's own time, so that a clock that differs keeps nobody out.
     pub(super) async fn token(
         &self,
-        http: &reqwest::Client,
+        http: &Http,
         base: &str,
         request: RequestBuilder,
     ) -> Result<RequestBuilder, Failure> {
         let user: String = url::form_urlencoded::byte_serialize(self.username.as_bytes()).collect();
-        let answer = send_unseen(http.get(format!("{base}/authenticate/{user}")), "OpenHIM").await?;
+        let asked = http.request(Method::GET, format!("{base}/authenticate/{user}"));
+        let answer = http.send_unseen(asked, "OpenHIM").await?;
         if !answer.status.is_success() {
             return Err(answer.failure("OpenHIM"));
         }

@@ -5,7 +5,7 @@ mod login;
 mod membership;
 pub mod pin;
 
-use super::client::{Answer, send};
+use super::client::{Answer, Http};
 use crate::config;
 use crate::flow::ports::{Failure, FailureKind};
 use login::Login;
@@ -23,7 +23,7 @@ const SHORT: Duration = Duration::from_secs(2);
 const CHANNEL_KEPT: Duration = Duration::from_secs(60);
 
 pub struct OpenHimApi {
-    http: reqwest::Client,
+    http: Http,
     base: String,
     login: Login,
     channels: Mutex<HashMap<String, (Instant, bool)>>,
@@ -40,7 +40,7 @@ impl OpenHimApi {
         }
         let password = settings.password.clone().unwrap_or_else(|| "".to_string().into());
         Ok(Self {
-            http: builder.build().map_err(|e| e.to_string())?,
+            http: builder.build().map_err(|e| e.to_string())?.into(),
             base: settings.api_url.trim_end_matches('/').to_string(),
             login: Login::new(settings.username.clone(), password),
             channels: Mutex::default(),
@@ -70,7 +70,7 @@ impl OpenHimApi {
                 },
                 false => self.login.basic(request),
             };
-            let answer = send(request, "OpenHIM").await?;
+            let answer = self.http.send(request, "OpenHIM").await?;
             if answer.status.as_u16() != 401 {
                 self.login.prefer_token(by_token);
                 return Ok(answer);

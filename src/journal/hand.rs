@@ -1,0 +1,95 @@
+//! Who holds the database: takes over what is to be written, and lets readers at what is written.
+use super::seal::Seal;
+use super::writer::{Write, Writer};
+use crate::flow::ports::JournalError;
+use rusqlite::{Connection, OpenFlags};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+pub(super) type Read = Box<dyn FnOnce(rusqlite::Result<&Connection>) + Send>;
+
+pub(super) trait Hand: Send + Sync + 'static {
+    /// Refuses what the disk does not keep up with.
+    fn submit(&self, write: Write) -> Result<(), JournalError>;
+    /// A write that must not be refused: marks of what is done already.
+    fn submit_always(&self, write: Write);
+    fn read(&self, read: Read);
+    /// Why nothing can be written at present, if so.
+    fn trouble(&self) -> Option<String>;
+}
+
+/// A thread that writes, and readers that have connections of their own and never wait for it.
+pub(super) struct Threads {
+    writer: Option<Writer>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    path: PathBuf,
+    seal: Seal,
+    readers: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Threads {
+    pub(super) fn start(connection: Connection, path: &Path, seal: Seal) -> std::io::Result<Self> {
+        let (writer, thread) = Writer::start(connection, path)?;
+        let readers = Arc::default();
+        Ok(Self { writer: Some(writer), thread: Some(thread), path: path.to_path_buf(), seal, readers })
+    }
+
+    fn writer(&self) -> Result<&Writer, JournalError> {
+        self.writer.as_ref().ok_or_else(|| JournalError::Unwritable("the journal is closed".into()))
+    }
+}
+
+impl Hand for Threads {
+    fn submit(&self, write: Write) -> Result<(), JournalError> {
+        self.writer()?.submit(write)
+    }
+
+    fn submit_always(&self, write: Write) {
+        if let Ok(writer) = self.writer() {
+            writer.submit_always(write);
+        }
+    }
+
+    fn read(&self, read: Read) {
+        let (readers, path, seal) = (self.readers.clone(), self.path.clone(), self.seal.clone());
+        tokio::task::spawn_blocking(move || {
+            let kept = readers.lock().ok().and_then(|mut readers| readers.pop());
+            match kept.map_or_else(|| reader(&path, &seal), Ok) {
+                Ok(connection) => {
+                    read(Ok(&connection));
+                    if let Ok(mut readers) = readers.lock() {
+                        readers.push(connection);
+                    }
+                }
+                Err(error) => read(Err(error)),
+            }
+        });
+    }
+
+    fn trouble(&self) -> Option<String> {
+        match self.writer() {
+            Ok(writer) => writer.trouble(),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+/// Closing waits for what was handed over.
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.writer = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub(super) fn reader(path: &Path, seal: &Seal) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    seal.install(&connection)?;
+    Ok(connection)
+}
