@@ -23,8 +23,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 pub struct SystemClock;
@@ -32,6 +32,12 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Millis {
         jiff::Timestamp::now().as_millisecond()
+    }
+
+    fn steady(&self) -> Millis {
+        static START: LazyLock<(Instant, Millis)> = LazyLock::new(|| (Instant::now(), SystemClock.now()));
+        let (start, at) = &*START;
+        at + start.elapsed().as_millis() as Millis
     }
 }
 
@@ -111,12 +117,16 @@ pub fn journal(settings: &Settings) -> Result<Embedded, String> {
 impl House {
     /// Opens the door, takes up what was open, and works. No neighbour has to be there.
     pub async fn open(settings: &Settings) -> Result<Self, String> {
+        Self::open_by(Arc::new(SystemClock), settings).await
+    }
+
+    /// The same by another clock.
+    pub async fn open_by(clock: Arc<dyn Clock>, settings: &Settings) -> Result<Self, String> {
         let metrics = metrics_handle()?;
         let server = Server::bind(&settings.server).await?;
         let address = server.address().map_err(|e| e.to_string())?;
         let claim = Claim::on(journal_path(settings))?;
         let journal: Arc<dyn Journal> = Arc::new(journal(settings)?);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let servers = servers(settings)?;
         let traffic = Arc::new(traffic(settings, clock.clone()));
         let near = Neighbours {
@@ -229,7 +239,7 @@ fn options(settings: &Settings) -> Options {
             give_up_after: Duration::from_secs(u64::from(delivery.give_up_after_hours) * 3600),
         },
         index_lag: Duration::from_millis(settings.cht.index_lag_ms),
-        max_running: busiest + settings.cht.max_concurrent + 8 * settings.callbacks.max_concurrent + 64,
+        max_running: busiest + settings.cht.max_concurrent + 64,
     }
 }
 
@@ -251,7 +261,8 @@ fn start_polls(settings: &Settings, servers: &BTreeMap<String, Arc<dyn FhirServe
 async fn retain(corridor: Corridor, days: u32) {
     let stop = corridor.stopping();
     loop {
-        let before = corridor.now() - i64::from(days) * 86_400_000;
+        // A clock that somebody put forward must not make history of what is of today.
+        let before = corridor.now().min(corridor.steady()) - i64::from(days) * 86_400_000;
         let gone = corridor.journal().retain(before).await.unwrap_or_default();
         let pause = if gone > 0 { Duration::from_secs(1) } else { Duration::from_secs(3600) };
         tokio::select! {

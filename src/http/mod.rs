@@ -1,6 +1,8 @@
 //! The HTTP door: who calls, may they, and what they said; then into the corridor.
 mod admin;
 pub mod auth;
+mod certificate;
+mod connections;
 mod fhir;
 mod health;
 mod json;
@@ -181,7 +183,7 @@ impl Door {
     }
 
     fn deadline(&self) -> Millis {
-        self.0.corridor.now() + self.0.answer_within.load(Relaxed) as Millis
+        self.0.corridor.steady() + self.0.answer_within.load(Relaxed) as Millis
     }
 
     /// Journals one message and answers for it, now or where to look.

@@ -5,6 +5,7 @@ mod crash;
 mod leaks;
 mod manual;
 mod process;
+mod slow_senders;
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "the world of the other tests has a mediator in it")]
 mod world;

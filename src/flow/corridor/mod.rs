@@ -18,6 +18,7 @@ use crate::flow::retry::Backoff;
 use crate::translate::Mappings;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -62,7 +63,10 @@ struct Inner {
     near: Neighbours,
     mappings: Mappings,
     clock: Arc<dyn Clock>,
+    /// In steady time.
     started: Millis,
+    /// The number of the first message of this run: those before it were journaled by an earlier one.
+    first: AtomicI64,
     options: Options,
     traffic: Arc<Traffic>,
     settle: Mutex<Settle>,
@@ -82,12 +86,16 @@ enum Verdict {
 impl Inner {
     /// Puts what is safe into the schedule. Called by the journal, in order; somebody else starts it.
     fn set_going(&self, accepted: &[Accepted]) {
+        let now = self.clock.steady();
         let mut schedule = self.traffic.schedule();
         for one in accepted {
             metrics::counter!("transactions_accepted", "repeat" => matches!(one, Accepted::Repeat(_)).to_string())
                 .increment(1);
             match one {
-                Accepted::New(head) => schedule.add(head),
+                Accepted::New(head) => {
+                    self.first.fetch_min(head.seq, Relaxed);
+                    schedule.add(head, now);
+                }
                 Accepted::Repeat(_) | Accepted::KeyReused(_) => {}
             }
         }
@@ -107,7 +115,8 @@ impl Corridor {
         let inner = Inner {
             near,
             mappings,
-            started: clock.now(),
+            started: clock.steady(),
+            first: AtomicI64::new(i64::MAX),
             clock,
             options,
             traffic,
@@ -124,7 +133,7 @@ impl Corridor {
     pub async fn start(&self) -> Result<usize, JournalError> {
         let open = self.inner.near.journal.take_up().await?;
         let mut schedule = self.inner.traffic.schedule();
-        open.iter().for_each(|head| schedule.add(head));
+        open.iter().for_each(|head| schedule.add(head, self.inner.started));
         drop(schedule);
         let inner = Arc::downgrade(&self.inner);
         self.inner.near.journal.on_accepted(Arc::new(move |accepted| {
@@ -151,7 +160,8 @@ impl Corridor {
         Ok(accepted)
     }
 
-    /// Waits until the transaction is finished, or it is clear that it will not be by `deadline`.
+    /// Waits until the transaction is finished, or it is clear that it will not be by `deadline`, in
+    /// [`Corridor::steady`] time.
     pub async fn wait(&self, head: &Head, deadline: Millis) -> Option<Answer> {
         loop {
             let Some(told) = self.subscribe(head) else {
@@ -159,7 +169,7 @@ impl Corridor {
                 let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
                 return found.answer;
             };
-            let left = Duration::from_millis((deadline - self.inner.clock.now()).max(0) as u64);
+            let left = Duration::from_millis((deadline - self.steady()).max(0) as u64);
             tokio::select! {
                 biased;
                 told = told => match told {
@@ -202,10 +212,14 @@ impl Corridor {
         self.inner.clock.now()
     }
 
+    pub fn steady(&self) -> Millis {
+        self.inner.clock.steady()
+    }
+
     /// Transactions not finished, and which destinations are left alone; hosts that are called back are
     /// nobody else's business, so they are one.
     pub fn state(&self) -> (usize, Vec<(String, bool)>) {
-        let now = self.inner.clock.now();
+        let now = self.steady();
         let schedule = self.inner.traffic.schedule();
         let mut gates = BTreeMap::new();
         for (name, gate) in schedule.gates() {
@@ -223,7 +237,7 @@ impl Corridor {
             match action {
                 Action::Rerun | Action::RerunAsPlanned => {
                     schedule.reopen_gates();
-                    schedule.add(head);
+                    schedule.add(head, self.steady());
                 }
                 Action::Cancel => {}
             }
@@ -275,7 +289,7 @@ impl Corridor {
     }
 
     fn start_ready(&self) {
-        let now = self.inner.clock.now();
+        let now = self.steady();
         loop {
             let mut schedule = self.inner.traffic.schedule();
             if self.inner.stop.is_cancelled() || schedule.running() >= self.inner.options.max_running {
@@ -310,10 +324,10 @@ impl Corridor {
 
     async fn wake_parked(self) {
         loop {
-            let next = self.inner.traffic.schedule().wake(self.inner.clock.now());
+            let next = self.inner.traffic.schedule().wake(self.steady());
             self.start_ready();
             let wait = next.map_or(Duration::from_secs(3600), |at| {
-                Duration::from_millis((at - self.inner.clock.now()).clamp(1, 3_600_000) as u64)
+                Duration::from_millis((at - self.steady()).clamp(1, 3_600_000) as u64)
             });
             tokio::select! {
                 () = self.inner.stop.cancelled() => return,

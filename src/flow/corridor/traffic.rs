@@ -1,6 +1,6 @@
 //! The schedule, behind a lock.
 use crate::flow::gate::{Entry, Gate, Limits};
-use crate::flow::ports::{Clock, Failure, FailureKind, Guard};
+use crate::flow::ports::{Clock, Failure, FailureKind, Guard, Millis};
 use crate::flow::schedule::Schedule;
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ impl Traffic {
 
     /// `again` if the message had failed there before.
     pub(in crate::flow) fn leave(&self, destination: &str, failure: Option<&Failure>, again: bool) {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         self.schedule().leave(destination, failure, again, now);
         self.ended.notify_waiters();
     }
@@ -40,21 +40,32 @@ impl Guard for Traffic {
         loop {
             // Before the look, so that a call that ends in between is not missed.
             let ended = self.ended.notified();
-            let now = self.clock.now();
+            let now = self.clock.steady();
             let entry = self.schedule().pass(destination, now);
             match entry {
                 Entry::Open => return Ok(()),
                 Entry::Busy => ended.await,
-                Entry::Closed { until, reason } => {
-                    let wait = Duration::from_millis((until - now).max(0) as u64);
-                    let message = format!("{destination} is left alone for {} s: {reason}", wait.as_secs());
-                    return Err(Failure::new(FailureKind::Transient(Some(wait)), message));
-                }
+                Entry::Closed { until, reason } => return Err(left_alone(destination, until - now, &reason)),
             }
+        }
+    }
+
+    fn try_enter(&self, destination: &str, seq: i64) -> Result<bool, Failure> {
+        let now = self.clock.steady();
+        match self.schedule().enter(destination, seq, now) {
+            Entry::Open => Ok(true),
+            Entry::Busy => Ok(false),
+            Entry::Closed { until, reason } => Err(left_alone(destination, until - now, &reason)),
         }
     }
 
     fn leave(&self, destination: &str, failure: Option<&Failure>) {
         Traffic::leave(self, destination, failure, false);
     }
+}
+
+fn left_alone(destination: &str, still: Millis, reason: &str) -> Failure {
+    let wait = Duration::from_millis(still.max(0) as u64);
+    let message = format!("{destination} is left alone for {} s: {reason}", wait.as_secs());
+    Failure::new(FailureKind::Transient(Some(wait)), message)
 }

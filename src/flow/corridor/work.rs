@@ -18,6 +18,7 @@ use crate::flow::ports::{
 use crate::flow::{off_the_loop, orchestrations};
 use crate::translate::{Refusal, Source};
 use serde_json::Value;
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Corridor {
     /// A panic is a bug of ours: it fails its message, visibly, and stops nobody else's.
@@ -51,7 +52,7 @@ impl Corridor {
             Ok(_) => Verdict::Finished(None),
             Err(error) => {
                 tracing::error!(transaction = id, %error, "a transaction cannot be read");
-                Verdict::Parked(self.inner.clock.now() + 5_000)
+                Verdict::Parked(self.inner.clock.steady() + 5_000)
             }
         }
     }
@@ -66,9 +67,10 @@ impl Corridor {
                 Err(Stop::Wait { destination, failure }) => {
                     return self.wait_for(transaction, &destination, &failure, &body);
                 }
+                Err(Stop::Busy) => return Verdict::Busy,
                 Err(Stop::Journal(error)) => {
                     tracing::error!(%error, "a plan cannot be kept");
-                    return Verdict::Parked(self.inner.clock.now() + 5_000);
+                    return Verdict::Parked(self.inner.clock.steady() + 5_000);
                 }
             }
         }
@@ -84,7 +86,7 @@ impl Corridor {
     /// searches would show it.
     fn mind_the_last_run(&self, transaction: &mut Transaction) {
         let Some(plan) = &transaction.plan else { return };
-        if transaction.received >= self.inner.started {
+        if transaction.head.seq >= self.inner.first.load(Relaxed) {
             return;
         }
         let shown = self.inner.started + self.inner.options.index_lag.as_millis() as Millis;
@@ -146,7 +148,7 @@ impl Corridor {
         let mut busy = false;
         let mut tried = Vec::new();
         loop {
-            let steps = due(&transaction, self.inner.clock.now());
+            let steps = due(&transaction, self.inner.clock.steady());
             let Some(&index) = steps.iter().find(|i| !tried.contains(*i)) else { break };
             tried.push(index);
             if self.inner.stop.is_cancelled() {
@@ -158,7 +160,7 @@ impl Corridor {
             let entry = self.inner.traffic.schedule().enter(
                 &step.destination,
                 transaction.head.seq,
-                self.inner.clock.now(),
+                self.inner.clock.steady(),
             );
             match entry {
                 gate::Entry::Busy => busy = true,
@@ -185,7 +187,7 @@ impl Corridor {
         let steps = transaction.plan.as_ref().map_or(&[][..], |plan| &plan.steps[..index]);
         let result = deliver(&self.inner.near, step, (steps, &transaction.progress[..index])).await;
         reach("after-delivery");
-        let now = self.inner.clock.now();
+        let now = self.inner.clock.steady();
         let again = transaction.progress[index].attempts > 0;
         call.end(result.as_ref().err(), again);
         self.pump();
@@ -219,7 +221,7 @@ impl Corridor {
         let status = status_of(&transaction);
         transaction.error = errors_of(&transaction);
         take_orchestrations(&mut transaction);
-        let not_before = next_attempt(&transaction, self.inner.clock.now());
+        let not_before = next_attempt(&transaction, self.inner.clock.steady());
         let answer = (status != Status::Open).then(|| confirm::answer(&transaction, status, None));
         let facts = self.facts_of(&transaction).await;
         reach("delivered");
@@ -387,7 +389,7 @@ impl Corridor {
         failure: &Failure,
         body: &Value,
     ) -> Verdict {
-        let now = self.inner.clock.now();
+        let now = self.inner.clock.steady();
         take_orchestrations(&mut transaction);
         transaction.attempts += 1;
         let words = format!("{destination}: {}", redact(&failure.full(), body));
@@ -407,8 +409,8 @@ impl Corridor {
 
     /// Whether it has been tried for long enough: since it came, was asked for again, or we started.
     fn is_exhausted(&self, transaction: &Transaction, now: Millis) -> bool {
-        let since = transaction.received.max(transaction.rerun_at).max(self.inner.started);
-        self.inner.options.backoff.is_exhausted(since, now)
+        let since = self.inner.traffic.schedule().since(transaction.head.seq);
+        since.is_some_and(|since| self.inner.options.backoff.is_exhausted(since, now))
     }
 
     fn mark_of(
@@ -418,18 +420,20 @@ impl Corridor {
         not_before: Millis,
         answer: Option<Answer>,
     ) -> Mark {
+        let now = self.inner.clock.now();
         Mark {
             id: transaction.head.id.clone(),
             status,
             attempts: transaction.attempts,
-            not_before,
+            // Read by people, so it is of the time of day.
+            not_before: if not_before > 0 { now + not_before - self.inner.clock.steady() } else { 0 },
             error: transaction.error.clone(),
             mapping: transaction.mapping.clone(),
             plan: transaction.plan.clone(),
             progress: transaction.progress.clone(),
             answer,
             orchestrations: transaction.orchestrations.clone(),
-            at: self.inner.clock.now(),
+            at: now,
         }
     }
 }
