@@ -126,7 +126,9 @@ impl House {
         let server = Server::bind(&settings.server).await?;
         let address = server.address().map_err(|e| e.to_string())?;
         let claim = Claim::on(journal_path(settings))?;
-        let journal: Arc<dyn Journal> = Arc::new(journal(settings)?);
+        let journal = journal(settings)?;
+        journal.check().map_err(|e| format!("{}: {e}", journal_path(settings).display()))?;
+        let journal: Arc<dyn Journal> = Arc::new(journal);
         let servers = servers(settings)?;
         let traffic = Arc::new(traffic(settings, clock.clone()));
         let near = Neighbours {

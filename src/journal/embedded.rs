@@ -1,5 +1,6 @@
 //! The embedded journal: SQLite in WAL mode, synchronous=FULL, one writer that groups commits.
 //! Readers have connections of their own and never wait for it.
+use super::file;
 use super::rows::{self, HEAD, LIST, TRANSACTION, to_json};
 use super::schema;
 use super::writer::{Write, Writer};
@@ -52,6 +53,11 @@ impl Embedded {
             max_open,
             tell: Arc::default(),
         })
+    }
+
+    /// Reads it for damage: what is half there must not be worked on.
+    pub fn check(&self) -> Result<(), JournalError> {
+        self.writer()?.file.check().map_err(JournalError::Unreadable)
     }
 
     fn writer(&self) -> Result<&Writer, JournalError> {
@@ -136,7 +142,12 @@ impl Embedded {
         })
         .await
         .map_err(|e| JournalError::Unreadable(e.to_string()))?
-        .map_err(|e| JournalError::Unreadable(e.to_string()))
+        .map_err(|e| {
+            if let Ok(writer) = self.writer() {
+                writer.file.look_at(&e);
+            }
+            JournalError::Unreadable(file::words(&e))
+        })
     }
 }
 
@@ -192,7 +203,7 @@ fn reader(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn unwritable(error: rusqlite::Error) -> JournalError {
-    JournalError::Unwritable(error.to_string())
+    JournalError::Unwritable(file::words(&error))
 }
 
 /// The newest version of what a message is, before it: the last to come that was not late itself.
@@ -485,7 +496,7 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
 impl Journal for Embedded {
     fn trouble(&self) -> Option<String> {
         match self.writer() {
-            Ok(writer) => writer.trouble(),
+            Ok(writer) => writer.file.trouble(),
             Err(error) => Some(error.to_string()),
         }
     }

@@ -2,6 +2,7 @@
 mod cli;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod disk;
 mod leaks;
 mod manual;
 mod process;
