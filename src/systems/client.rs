@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 32 << 20;
+/// How much is read of an answer that only its status counts of.
+const WORDS: usize = 64 << 10;
 
 /// A client that trusts the system's authorities, and those in `ca_file` besides.
 pub fn client(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Client, String> {
@@ -87,14 +89,27 @@ impl Answer {
     }
 }
 
+/// How much of an answer is wanted.
+#[derive(Clone, Copy, PartialEq)]
+enum Extent {
+    Whole,
+    /// The status, and the beginning of what is said with it.
+    Status,
+}
+
 /// Sends a request and reads the whole answer.
 pub async fn send(request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
     attempt(request, who).await.map_err(|broken| broken.failure)
 }
 
-/// The same, and nobody is shown it: what is answered is a secret.
+/// The same for somebody who has nothing to tell but how it went.
+pub async fn tell(request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
+    noted(request, who, Extent::Status).await.map_err(|broken| broken.failure)
+}
+
+/// Like [`send`], and nobody is shown it: what is answered is a secret.
 pub async fn send_unseen(request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
-    exchange(request, who).await.map_err(|broken| broken.failure)
+    exchange(request, who, Extent::Whole).await.map_err(|broken| broken.failure)
 }
 
 /// No answer; the request may have had its effect all the same.
@@ -104,8 +119,12 @@ pub struct Broken {
 }
 
 pub async fn attempt(request: RequestBuilder, who: &str) -> Result<Answer, Broken> {
+    noted(request, who, Extent::Whole).await
+}
+
+async fn noted(request: RequestBuilder, who: &str, extent: Extent) -> Result<Answer, Broken> {
     if !orchestrations::wanted() {
-        return exchange(request, who).await;
+        return exchange(request, who, extent).await;
     }
     let (client, request) = request.build_split();
     let request = match request {
@@ -113,7 +132,7 @@ pub async fn attempt(request: RequestBuilder, who: &str) -> Result<Answer, Broke
         Err(error) => return Err(Broken { failure: unreachable(&error, who), sent: false }),
     };
     let asked = asked(&request);
-    let result = exchange(RequestBuilder::from_parts(client, request), who).await;
+    let result = exchange(RequestBuilder::from_parts(client, request), who, extent).await;
     let response = result.as_ref().ok().map(told);
     let error = result.as_ref().err().map(|broken| Fault { message: broken.failure.message.clone() });
     let kind = asked.path.rsplit('/').find(|part| part.starts_with(|c: char| c.is_ascii_uppercase()));
@@ -157,11 +176,14 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-async fn exchange(request: RequestBuilder, who: &str) -> Result<Answer, Broken> {
+async fn exchange(request: RequestBuilder, who: &str, extent: Extent) -> Result<Answer, Broken> {
     let broken = |e: reqwest::Error| Broken { failure: unreachable(&e, who), sent: !e.is_connect() };
     let mut response = request.send().await.map_err(broken)?;
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        if extent == Extent::Status && bytes.len() + chunk.len() > WORDS {
+            break;
+        }
         if bytes.len() + chunk.len() > MAX_ANSWER {
             let failure = Failure::permanent(format!("{who} answered with more than {MAX_ANSWER} bytes"));
             return Err(Broken { failure, sent: true });

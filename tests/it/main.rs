@@ -1,4 +1,5 @@
 //! The whole house, with stand-ins for the neighbours.
+mod answers;
 mod chaos;
 mod clock;
 mod door;

@@ -3,9 +3,13 @@ mod cli;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod disk;
+mod floods;
 mod leaks;
 mod manual;
 mod process;
+#[path = "../it/rude.rs"]
+#[expect(dead_code, reason = "the other tests mend it")]
+mod rude;
 mod slow_senders;
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "the world of the other tests has a mediator in it")]
