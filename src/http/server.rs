@@ -51,6 +51,8 @@ impl Server {
     pub async fn run(self, router: Router, stop: CancellationToken, within: Duration) {
         let graceful = GracefulShutdown::new();
         let closed = CancellationToken::new();
+        // Even if we are not waited for: what a connection took in later, nobody here would carry out.
+        let _closes = closed.clone().drop_guard();
         loop {
             let permit = tokio::select! {
                 () = stop.cancelled() => break,
@@ -74,7 +76,6 @@ impl Server {
         if tokio::time::timeout(within, graceful.shutdown()).await.is_err() {
             tracing::warn!("connections that did not end in time were closed");
         }
-        closed.cancel();
     }
 
     /// Room for one more, which an idle one has to give if there is none.
