@@ -181,6 +181,8 @@ impl House {
         let mut server = self.server;
         if tokio::time::timeout(half, &mut server).await.is_err() {
             server.abort();
+            // What it would still take in, the next start might not see.
+            let _ = server.await;
         }
         tracing::info!("closed");
     }

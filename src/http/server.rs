@@ -164,3 +164,34 @@ fn affordable(wanted: usize) -> usize {
     }
     wanted.min(room)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::sync::mpsc;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_is_not_waited_for_works_on_nothing_any_more() {
+        let settings = [("MEDIATOR__SERVER__LISTEN".into(), "127.0.0.1:0".into())];
+        let settings = config::load(None, settings.into_iter()).map_err(|_| ()).expect("settings");
+        let server = Server::bind(&settings.server).await.expect("a server");
+        let address = server.address().expect("its address");
+        // Told when a request is begun; at its end when nobody is left who could work on one.
+        let (works, mut told) = mpsc::channel(1);
+        let router = Router::new().fallback(async move || {
+            let _ = works.send(()).await;
+            std::future::pending::<()>().await
+        });
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(server.run(router, stop.clone(), Duration::from_secs(60)));
+        let mut caller = TcpStream::connect(address).await.expect("a connection");
+        caller.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        assert_eq!(told.recv().await, Some(()));
+        stop.cancel();
+        server.abort();
+        // It ends at once; the rest is for a busy machine.
+        let end = tokio::time::timeout(Duration::from_secs(10), told.recv()).await;
+        assert_eq!(end, Ok(None), "somebody still works on it");
+    }
+}
