@@ -207,12 +207,18 @@ fn own_journal(settings: &Settings) -> Result<Embedded, String> {
 impl House {
     /// Opens the door, takes up what was open, and works. No neighbour has to be there.
     pub async fn open(settings: &Settings) -> Result<Self, String> {
+        Self::open_by(Arc::new(SystemClock::start()), settings).await
+    }
+
+    /// The same by another clock.
+    pub async fn open_by(clock: Arc<dyn Clock>, settings: &Settings) -> Result<Self, String> {
         let metrics = metrics_handle()?;
         let server = Server::bind(&settings.server).await?;
         let address = server.address().map_err(|e| e.to_string())?;
         let claim = Claim::on(journal_path(settings))?;
-        let journal: Arc<dyn Journal> = Arc::new(own_journal(settings)?);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let journal = own_journal(settings)?;
+        journal.check().map_err(|e| format!("{}: {e}", journal_path(settings).display()))?;
+        let journal: Arc<dyn Journal> = Arc::new(journal);
         let servers = servers(settings)?;
         let around = Surroundings {
             journal: journal.clone(),
@@ -265,6 +271,8 @@ impl House {
         let mut server = self.server;
         if tokio::time::timeout(half, &mut server).await.is_err() {
             server.abort();
+            // What it would still take in, the next start might not see.
+            let _ = server.await;
         }
         self.door.count_refusals();
         let stopped = self.corridor.event(Agent::mediator(), Act::Stopped);
@@ -385,7 +393,7 @@ fn options(settings: &Settings) -> Options {
             give_up_after: Duration::from_secs(u64::from(delivery.give_up_after_hours) * 3600),
         },
         index_lag: Duration::from_millis(settings.cht.index_lag_ms),
-        max_running: busiest + settings.cht.max_concurrent + 8 * settings.callbacks.max_concurrent + 64,
+        max_running: busiest + settings.cht.max_concurrent + 64,
     }
 }
 
@@ -412,7 +420,8 @@ pub fn start_polls(
 /// at a time.
 async fn retain(corridor: Corridor, days: u32, bodies_days: u32) {
     let stop = corridor.stopping();
-    let before = |days: u32| corridor.now() - i64::from(days) * 86_400_000;
+    // A clock that somebody put forward must not make history of what is of today.
+    let before = |days: u32| corridor.now().min(corridor.steady()) - i64::from(days) * 86_400_000;
     loop {
         let mut gone = 0;
         if days > 0 {

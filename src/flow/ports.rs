@@ -20,9 +20,9 @@ pub type Millis = i64;
 
 /// The time, as an argument.
 pub trait Clock: Send + Sync + 'static {
-    /// For dates. It jumps when the machine's clock is set.
+    /// The time of day: for what is written down and told to others. Somebody may set it.
     fn now(&self) -> Millis;
-    /// For all that waits: it goes evenly from `now` at the start.
+    /// For all waiting: goes on evenly from `now` at the start, whatever is done to the time of day.
     fn steady(&self) -> Millis;
 }
 
@@ -416,6 +416,8 @@ pub trait Cht: Send + Sync + 'static {
 pub trait Guard: Send + Sync + 'static {
     /// Waits for room; the failure to give instead of calling, if the destination is closed.
     async fn enter(&self, destination: &str) -> Result<(), Failure>;
+    /// The same for a transaction, which does not wait here: without room it is carried on when there is.
+    fn try_enter(&self, destination: &str, seq: i64) -> Result<bool, Failure>;
     /// How the call went; once for each that entered.
     fn leave(&self, destination: &str, failure: Option<&Failure>);
 }

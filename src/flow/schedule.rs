@@ -19,6 +19,8 @@ enum State {
 
 struct Place {
     id: String,
+    /// When it came, was asked for again, or was taken up.
+    since: Millis,
     subjects: Vec<String>,
     state: State,
     /// Asked for again while it ran.
@@ -27,10 +29,16 @@ struct Place {
     queued: Vec<String>,
     /// The destination that held it up last: asked first, before anything is read from the journal.
     needs: Option<String>,
+    /// The destination that has room for it now.
+    invited: Option<String>,
 }
 
 /// Hosts that are remembered.
 const MAX_GATES: usize = 1000;
+/// The gate that all hosts that are called back share, and calls to them at once. Addresses come in data: many
+/// that never answer must take no turn of others.
+const CALLED_BACK: &str = "callback:";
+const MOST_CALLED_BACK: usize = 512;
 
 pub struct Schedule {
     /// Of each host that is called back.
@@ -44,10 +52,14 @@ pub struct Schedule {
     gates: HashMap<String, Gate>,
     waiting: HashMap<String, VecDeque<i64>>,
     running: usize,
+    /// When somebody last looked at the clock.
+    now: Millis,
 }
 
 impl Schedule {
-    pub fn with_gates(gates: HashMap<String, Gate>, callbacks: Limits) -> Self {
+    pub fn with_gates(mut gates: HashMap<String, Gate>, callbacks: Limits) -> Self {
+        let all = Limits { max_concurrent: MOST_CALLED_BACK, ..callbacks };
+        gates.insert(CALLED_BACK.into(), Gate::new(all));
         Self {
             callbacks,
             gates,
@@ -58,24 +70,27 @@ impl Schedule {
             parked: BTreeSet::new(),
             waiting: HashMap::new(),
             running: 0,
+            now: 0,
         }
     }
 
     /// A configured destination's gate, or that of a host that is called back.
     fn gate(&mut self, destination: &str) -> Option<&mut Gate> {
-        if destination.starts_with("callback:") && !self.gates.contains_key(destination) {
+        if is_called_back(destination) && !self.gates.contains_key(destination) {
             // Hosts come and go; those that nobody is calling are forgotten.
             if self.gates.len() > MAX_GATES {
-                self.gates.retain(|name, gate| !name.starts_with("callback:") || !gate.is_idle());
+                self.gates
+                    .retain(|name, gate| !is_called_back(name) || name == CALLED_BACK || !gate.is_idle());
             }
             self.gates.insert(destination.to_string(), Gate::new(self.callbacks));
         }
         self.gates.get_mut(destination)
     }
 
-    /// Puts a transaction in its lanes. Known ones are left as they are.
-    pub fn add(&mut self, head: &Head) {
-        if self.places.contains_key(&head.seq) {
+    /// Puts a transaction in its lanes. Known ones stay where they are.
+    pub fn add(&mut self, head: &Head, since: Millis) {
+        if let Some(place) = self.places.get_mut(&head.seq) {
+            place.since = since;
             return;
         }
         for subject in &head.subjects {
@@ -83,11 +98,13 @@ impl Schedule {
         }
         let place = Place {
             id: head.id.clone(),
+            since,
             subjects: head.subjects.clone(),
             state: State::Behind,
             again: false,
             queued: Vec::new(),
             needs: None,
+            invited: None,
         };
         self.places.insert(head.seq, place);
         if head.not_before > 0 {
@@ -100,6 +117,7 @@ impl Schedule {
     /// The next one to run, if one is ready. One whose destination is known to be closed or busy is
     /// not even started.
     pub fn next(&mut self, now: Millis) -> Option<(i64, String)> {
+        self.now = now;
         while let Some(seq) = self.ready.pop_front() {
             let is_free = self.is_free(seq);
             let Some(place) = self.places.get_mut(&seq) else { continue };
@@ -135,6 +153,7 @@ impl Schedule {
     /// A started one has stopped running: call before saying how it stands.
     pub fn stopped(&mut self, seq: i64) {
         self.running -= 1;
+        self.pass_on(seq);
         let subjects = self.places.get(&seq).map(|place| place.subjects.clone()).unwrap_or_default();
         for subject in &subjects {
             self.running_in.remove(subject);
@@ -154,6 +173,7 @@ impl Schedule {
 
     /// It is done with, for good or ill: those behind it move up.
     pub fn remove(&mut self, seq: i64) {
+        self.pass_on(seq);
         let Some(place) = self.places.remove(&seq) else { return };
         if let State::Parked(until) = place.state {
             self.parked.remove(&(until, seq));
@@ -235,8 +255,23 @@ impl Schedule {
 
     /// Asks for a call to a destination. `Busy` means: `seq` is woken when there is room.
     pub fn enter(&mut self, destination: &str, seq: i64, now: Millis) -> Entry {
+        if let Some(place) = self.places.get_mut(&seq) {
+            place.invited.take_if(|invited| invited == destination);
+        }
+        let shared = is_called_back(destination).then_some(CALLED_BACK);
+        if let Some(shared) = shared
+            && self.gates.get(shared).is_some_and(|gate| gate.look(now) == Entry::Busy)
+        {
+            self.queue(shared, seq);
+            return Entry::Busy;
+        }
         let Some(gate) = self.gate(destination) else { return Entry::Open };
         let entry = gate.enter(now);
+        if entry == Entry::Open
+            && let Some(gate) = shared.and_then(|shared| self.gates.get_mut(shared))
+        {
+            gate.enter(now);
+        }
         match entry {
             Entry::Busy => self.queue(destination, seq),
             Entry::Closed { .. } => {
@@ -254,6 +289,20 @@ impl Schedule {
         let Some(gate) = self.gate(destination) else { return };
         gate.leave(failure, again, now);
         self.wake_waiting(destination, now);
+        if is_called_back(destination)
+            && let Some(all) = self.gates.get_mut(CALLED_BACK)
+        {
+            all.leave(None, false, now);
+            self.wake_waiting(CALLED_BACK, now);
+        }
+    }
+
+    /// It was woken for a destination, and did not go there after all: the room is another's.
+    fn pass_on(&mut self, seq: i64) {
+        let invited = self.places.get_mut(&seq).and_then(|place| place.invited.take());
+        if let Some(destination) = invited {
+            self.wake_waiting(&destination, self.now);
+        }
     }
 
     /// As many as there is room for. When the gate has closed, all of them find that out and park.
@@ -265,8 +314,10 @@ impl Schedule {
             // Who has ended, or was cancelled, needs no room.
             let Some(place) = self.places.get_mut(&seq) else { continue };
             place.queued.retain(|d| d != destination);
-            room -= 1;
+            place.invited = Some(destination.to_string());
             self.hurry(seq);
+            // Who has to wait for another first does not come now.
+            room -= usize::from(!self.is_behind(seq));
         }
     }
 
@@ -300,8 +351,14 @@ impl Schedule {
         self.places.is_empty()
     }
 
+    /// Those that take others' turn: who calls back waits for a host of which nobody knows anything.
     pub fn running(&self) -> usize {
-        self.running
+        self.running - self.gates.get(CALLED_BACK).map_or(0, Gate::in_use)
+    }
+
+    /// When a transaction came, was asked for again, or was taken up.
+    pub fn since(&self, seq: i64) -> Option<Millis> {
+        self.places.get(&seq).map(|place| place.since)
     }
 
     /// First in all its lanes, and nobody else runs there.
@@ -322,6 +379,10 @@ impl Schedule {
             self.ready.push_back(seq);
         }
     }
+}
+
+fn is_called_back(destination: &str) -> bool {
+    destination.starts_with("callback:")
 }
 
 #[cfg(test)]
@@ -355,10 +416,10 @@ mod tests {
     #[test]
     fn one_subject_in_order_others_side_by_side() {
         let mut schedule = schedule();
-        schedule.add(&head(1, &["a"]));
-        schedule.add(&head(2, &["a", "b"]));
-        schedule.add(&head(3, &["b"]));
-        schedule.add(&head(4, &["c"]));
+        schedule.add(&head(1, &["a"]), 0);
+        schedule.add(&head(2, &["a", "b"]), 0);
+        schedule.add(&head(3, &["b"]), 0);
+        schedule.add(&head(4, &["c"]), 0);
         assert_eq!(running(&mut schedule), [1, 4]);
         end(&mut schedule, 1);
         assert_eq!(running(&mut schedule), [2]);
@@ -376,9 +437,9 @@ mod tests {
     #[test]
     fn an_older_one_that_comes_late_waits_for_the_newer_that_runs() {
         let mut schedule = schedule();
-        schedule.add(&head(6, &["a"]));
+        schedule.add(&head(6, &["a"]), 0);
         assert_eq!(running(&mut schedule), [6]);
-        schedule.add(&head(5, &["a"]));
+        schedule.add(&head(5, &["a"]), 0);
         assert!(running(&mut schedule).is_empty());
         schedule.stopped(6);
         schedule.park(6, 100);
@@ -392,8 +453,8 @@ mod tests {
     #[test]
     fn an_older_one_goes_before_a_newer_that_has_not_begun() {
         let mut schedule = schedule();
-        schedule.add(&head(6, &["a", "b"]));
-        schedule.add(&head(5, &["b"]));
+        schedule.add(&head(6, &["a", "b"]), 0);
+        schedule.add(&head(5, &["b"]), 0);
         assert_eq!(running(&mut schedule), [5]);
         end(&mut schedule, 5);
         assert_eq!(running(&mut schedule), [6]);
@@ -404,7 +465,7 @@ mod tests {
         let limits = Limits { max_concurrent: 3, breaker_failures: 1, ..LIMITS };
         let mut schedule =
             Schedule::with_gates(HashMap::from([("fhir".to_string(), Gate::new(limits))]), limits);
-        (1..=6).for_each(|seq| schedule.add(&head(seq, &[])));
+        (1..=6).for_each(|seq| schedule.add(&head(seq, &[]), 0));
         running(&mut schedule);
         assert_eq!(schedule.enter("fhir", 1, 0), Entry::Open);
         schedule.leave("fhir", Some(&Failure::transient("down")), false, 0);
@@ -424,12 +485,12 @@ mod tests {
     #[test]
     fn a_parked_one_holds_back_its_own_subject_only() {
         let mut schedule = schedule();
-        schedule.add(&head(1, &["a"]));
-        schedule.add(&head(2, &["a"]));
+        schedule.add(&head(1, &["a"]), 0);
+        schedule.add(&head(2, &["a"]), 0);
         assert_eq!(running(&mut schedule), [1]);
         schedule.stopped(1);
         schedule.park(1, 100);
-        schedule.add(&head(3, &["b"]));
+        schedule.add(&head(3, &["b"]), 0);
         assert_eq!(running(&mut schedule), [3]);
         assert_eq!(schedule.wake(99), Some(100));
         assert!(running(&mut schedule).is_empty());
@@ -440,7 +501,7 @@ mod tests {
     #[test]
     fn a_busy_destination_wakes_one_for_each_call_that_ends() {
         let mut schedule = schedule();
-        (1..=3).for_each(|seq| schedule.add(&head(seq, &[])));
+        (1..=3).for_each(|seq| schedule.add(&head(seq, &[]), 0));
         assert_eq!(running(&mut schedule), [1, 2, 3]);
         assert_eq!(schedule.enter("fhir", 1, 0), Entry::Open);
         assert_eq!(schedule.enter("fhir", 2, 0), Entry::Busy);
@@ -459,7 +520,7 @@ mod tests {
     #[test]
     fn room_that_came_while_it_still_ran_is_not_missed() {
         let mut schedule = schedule();
-        (1..=2).for_each(|seq| schedule.add(&head(seq, &[])));
+        (1..=2).for_each(|seq| schedule.add(&head(seq, &[]), 0));
         running(&mut schedule);
         schedule.enter("fhir", 1, 0);
         assert_eq!(schedule.enter("fhir", 2, 0), Entry::Busy);
@@ -467,5 +528,41 @@ mod tests {
         schedule.stopped(2);
         schedule.set_busy(2);
         assert_eq!(running(&mut schedule), [2]);
+    }
+
+    #[test]
+    fn hosts_that_are_called_back_take_nobody_elses_turn_and_have_a_limit_of_their_own() {
+        let mut schedule = schedule();
+        let many = MOST_CALLED_BACK as i64;
+        (1..=many + 1).for_each(|seq| schedule.add(&head(seq, &[]), 0));
+        running(&mut schedule);
+        for seq in 1..=many {
+            assert_eq!(schedule.enter(&format!("callback:{seq}.example"), seq, 0), Entry::Open);
+        }
+        assert_eq!(schedule.running(), 1, "the one that does not call back");
+        assert_eq!(schedule.enter("callback:another.example", many + 1, 0), Entry::Busy);
+        schedule.stopped(many + 1);
+        schedule.set_busy(many + 1);
+        schedule.leave("callback:1.example", Some(&Failure::transient("timeout")), false, 0);
+        assert_eq!(running(&mut schedule), [many + 1]);
+        assert_eq!(schedule.enter("callback:another.example", many + 1, 0), Entry::Open);
+    }
+
+    #[test]
+    fn room_that_one_no_longer_needs_is_given_to_the_next() {
+        let mut schedule = schedule();
+        (1..=3).for_each(|seq| schedule.add(&head(seq, &[]), 0));
+        running(&mut schedule);
+        assert_eq!(schedule.enter("fhir", 1, 0), Entry::Open);
+        for seq in [2, 3] {
+            assert_eq!(schedule.enter("fhir", seq, 0), Entry::Busy);
+            schedule.stopped(seq);
+            schedule.set_busy(seq);
+        }
+        schedule.leave("fhir", None, false, 0);
+        assert_eq!(running(&mut schedule), [2]);
+        // What it wanted to ask is known by now.
+        end(&mut schedule, 2);
+        assert_eq!(running(&mut schedule), [3]);
     }
 }

@@ -53,6 +53,8 @@ pub(super) async fn metrics(State(door): State<Door>) -> Response {
     let (open, gates) = door.corridor().state();
     metrics::gauge!("build_info", "version" => VERSION, "commit" => COMMIT).set(1);
     metrics::gauge!("transactions_open").set(open as f64);
+    let writable = door.corridor().journal().trouble().is_none();
+    metrics::gauge!("journal_writable").set(f64::from(u8::from(writable)));
     for (name, closed) in gates {
         metrics::gauge!("destination_left_alone", "destination" => name).set(f64::from(u8::from(closed)));
     }

@@ -2,6 +2,8 @@
 mod admin;
 mod audit;
 pub mod auth;
+mod certificate;
+mod connections;
 mod fhir;
 mod health;
 mod json;

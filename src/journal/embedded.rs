@@ -1,5 +1,6 @@
 //! The embedded journal: SQLite in WAL mode, synchronous=FULL, one writer that groups commits.
 use super::audit::{self, append};
+use super::file;
 use super::hand::{Hand, Threads};
 use super::retain;
 use super::rows::{self, FOLLOW_UP, HEAD, LIST, TRANSACTION, to_json};
@@ -85,6 +86,11 @@ impl Embedded {
         self.seal.key_id()
     }
 
+    /// Reads it for damage: what is half there must not be worked on.
+    pub fn check(&self) -> Result<(), JournalError> {
+        self.hand.check().map_err(JournalError::Unreadable)
+    }
+
     /// Runs `work` in the next group and answers when that is on disk.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, JournalError>
     where
@@ -148,9 +154,12 @@ impl Embedded {
     {
         let (done, made) = oneshot::channel();
         self.hand.read(Box::new(move |connection| drop(done.send(connection.and_then(work)))));
-        made.await
-            .map_err(|_| JournalError::Unreadable("a reading ended without a result".into()))?
-            .map_err(|e| JournalError::Unreadable(e.to_string()))
+        made.await.map_err(|_| JournalError::Unreadable("a reading ended without a result".into()))?.map_err(
+            |e| {
+                self.hand.look_at(&e);
+                JournalError::Unreadable(file::words(&e))
+            },
+        )
     }
 }
 
@@ -188,7 +197,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn unwritable(error: rusqlite::Error) -> JournalError {
-    JournalError::Unwritable(error.to_string())
+    JournalError::Unwritable(file::words(&error))
 }
 
 /// The newest version of what a message is, before it: the last to come that was not late itself.

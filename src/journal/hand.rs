@@ -16,6 +16,10 @@ pub(super) trait Hand: Send + Sync + 'static {
     fn read(&self, read: Read);
     /// Why nothing can be written at present, if so.
     fn trouble(&self) -> Option<String>;
+    /// Reads the file for damage.
+    fn check(&self) -> Result<(), String>;
+    /// An error by which the file may have shown itself damaged.
+    fn look_at(&self, error: &rusqlite::Error);
 }
 
 /// A thread that writes, and readers that have connections of their own and never wait for it.
@@ -68,8 +72,18 @@ impl Hand for Threads {
 
     fn trouble(&self) -> Option<String> {
         match self.writer() {
-            Ok(writer) => writer.trouble(),
+            Ok(writer) => writer.file.trouble(),
             Err(error) => Some(error.to_string()),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.writer().map_err(|e| e.to_string())?.file.check()
+    }
+
+    fn look_at(&self, error: &rusqlite::Error) {
+        if let Ok(writer) = self.writer() {
+            writer.file.look_at(error);
         }
     }
 }

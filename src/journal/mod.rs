@@ -3,6 +3,7 @@ pub mod audit;
 pub mod backup;
 pub mod claim;
 pub mod embedded;
+mod file;
 mod hand;
 #[cfg(feature = "simulation")]
 pub mod one_thread;

@@ -1,7 +1,8 @@
 //! The journal in one thread, for the simulation: the same statements and the same commits, when the
 //! simulation says so. What it has not committed when it is given up is lost, as by `kill -9`.
+use super::file::Watched;
 use super::hand::{Hand, Read};
-use super::writer::{Watched, Write, finish};
+use super::writer::{Write, finish};
 use crate::flow::ports::JournalError;
 use async_trait::async_trait;
 use rusqlite::{Connection, ffi};
@@ -97,5 +98,13 @@ impl Hand for OneThread {
 
     fn trouble(&self) -> Option<String> {
         self.0.file.trouble()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn look_at(&self, error: &rusqlite::Error) {
+        self.0.file.look_at(error);
     }
 }

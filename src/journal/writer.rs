@@ -1,11 +1,11 @@
 //! The one writer: a thread that takes whatever waits, writes it in one transaction, and pays for
 //! one fsync. Under load hundreds of messages share it.
+use super::file::{Watched, is_of_the_disk, words};
 use crate::flow::ports::JournalError;
 use rusqlite::Connection;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a write that nobody waits for may wait for company.
@@ -14,6 +14,8 @@ const LINGER: Duration = Duration::from_millis(100);
 const GROUP: usize = 512;
 /// Writes that may wait for the writer.
 const QUEUE: usize = 8192;
+/// How soon what could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// May be called again if its commit failed.
 type Work = Box<dyn FnMut(&Connection) -> rusqlite::Result<()> + Send>;
@@ -31,48 +33,7 @@ pub(super) struct Write {
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: SyncSender<Write>,
-    file: Watched,
-}
-
-/// The journal's file: which it is, and what was wrong with it last.
-#[derive(Clone)]
-pub(super) struct Watched {
-    path: PathBuf,
-    /// Device and inode. A file that was removed or replaced can still be written, to no avail.
-    identity: Option<(u64, u64)>,
-    trouble: Arc<Mutex<Option<String>>>,
-}
-
-impl Watched {
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_path_buf(), identity: identity(path), trouble: Arc::default() }
-    }
-
-    fn gone(&self) -> Option<String> {
-        let gone = self.identity.is_some() && identity(&self.path) != self.identity;
-        gone.then(|| format!("{} was removed or replaced while in use: restart", self.path.display()))
-    }
-
-    /// Why nothing can be written at present, if so.
-    pub(super) fn trouble(&self) -> Option<String> {
-        let last = || self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.gone().or_else(last)
-    }
-
-    fn note(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-}
-
-#[cfg(unix)]
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(_: &Path) -> Option<(u64, u64)> {
-    None
+    pub(super) file: Watched,
 }
 
 impl Writer {
@@ -87,11 +48,6 @@ impl Writer {
             .name("journal".into())
             .spawn(move || run(&connection, &inbox, &own))?;
         Ok((Self { queue, file }, thread))
-    }
-
-    /// Why nothing can be written at present, if so.
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.file.trouble()
     }
 
     /// Hands a write over; full means that the disk does not keep up.
@@ -117,26 +73,32 @@ fn run(connection: &Connection, inbox: &Receiver<Write>, file: &Watched) {
     // Marks that could not be written: they go with the next group that can.
     let mut kept: Vec<Write> = Vec::new();
     loop {
-        let first = if kept.is_empty() {
-            match inbox.recv() {
-                Ok(write) => write,
-                Err(_) => return,
-            }
-        } else {
-            match inbox.recv_timeout(Duration::from_secs(1)) {
-                Ok(write) => write,
-                Err(RecvTimeoutError::Timeout) => kept.pop().expect("kept is not empty"),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let _ = commit(connection, &mut kept, file);
-                    return;
-                }
-            }
+        let first = match kept.is_empty() && file.trouble().is_none() {
+            true => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => inbox.recv_timeout(AGAIN),
         };
         let mut group = std::mem::take(&mut kept);
-        group.push(first);
+        match first {
+            Ok(write) => group.push(write),
+            // Callers stay away while we are not ready: nobody but us finds out that it can be written again.
+            Err(RecvTimeoutError::Timeout) => group.push(probe()),
+            Err(RecvTimeoutError::Disconnected) => {
+                let _ = commit(connection, &mut group, file);
+                return;
+            }
+        }
         gather(inbox, &mut group);
         kept = finish(connection, group, file);
     }
+}
+
+/// Changes nothing, and has to be written all the same.
+fn probe() -> Write {
+    let work = |connection: &Connection| {
+        let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        connection.pragma_update(None, "user_version", version)
+    };
+    Write { work: Box::new(work), done: Box::new(|_| {}), waited_for: true, of: None }
 }
 
 /// Adds what else waits. A group that nobody waits for lingers.
@@ -167,7 +129,6 @@ pub(super) fn finish(connection: &Connection, mut group: Vec<Write>, file: &Watc
             Vec::new()
         }
         Err(error) => {
-            tracing::error!(error, "the journal cannot be written");
             file.note(Some(error.clone()));
             let mut kept = Vec::new();
             for write in group {
@@ -200,10 +161,10 @@ fn commit(
     file: &Watched,
 ) -> Result<std::collections::HashMap<usize, String>, String> {
     let mut failed = std::collections::HashMap::new();
-    if let Some(gone) = file.gone() {
-        return Err(gone);
+    if let Some(lost) = file.lost() {
+        return Err(lost);
     }
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| e.to_string())?;
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| words(&e))?;
     let written: rusqlite::Result<usize> = (|| {
         for (i, write) in group.iter_mut().enumerate() {
             connection.prepare_cached("SAVEPOINT one")?.execute([])?;
@@ -230,18 +191,8 @@ fn commit(
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
             }
-            Err(error.to_string())
+            file.look_at(&error);
+            Err(words(&error))
         }
     }
-}
-
-/// Errors of the file, not of the write: the whole group is in doubt.
-fn is_of_the_disk(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::*;
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            DiskFull | SystemIoFailure | ReadOnly | CannotOpen | DatabaseCorrupt | NotADatabase | OutOfMemory
-        )
-    )
 }

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 32 << 20;
+/// How much is read of an answer that only its status counts of.
+const WORDS: usize = 64 << 10;
 
 /// A client that trusts the system's authorities, and those in `ca_file` besides.
 pub fn client(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Client, String> {
@@ -89,16 +91,24 @@ impl Answer {
     }
 }
 
+/// How much of an answer is wanted.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Extent {
+    Whole,
+    /// The status, and the beginning of what is said with it.
+    Status,
+}
+
 /// No answer; the request may have had its effect all the same.
 pub struct Broken {
     pub failure: Failure,
     pub sent: bool,
 }
 
-/// Takes a request to where it leads and brings the whole answer.
+/// Takes a request to where it leads and brings the answer.
 #[async_trait]
 pub trait Wire: Send + Sync + 'static {
-    async fn carry(&self, request: Request, who: &str) -> Result<Answer, Broken>;
+    async fn carry(&self, request: Request, extent: Extent, who: &str) -> Result<Answer, Broken>;
 }
 
 /// What a room makes its requests with, and sends them by.
@@ -129,19 +139,28 @@ impl Http {
         self.attempt(request, who).await.map_err(|broken| broken.failure)
     }
 
-    /// The same, and nobody is shown it: what is answered is a secret.
+    /// The same for somebody who has nothing to tell but how it went.
+    pub async fn tell(&self, request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
+        self.noted(request, Extent::Status, who).await.map_err(|broken| broken.failure)
+    }
+
+    /// Like [`Http::send`], and nobody is shown it: what is answered is a secret.
     pub async fn send_unseen(&self, request: RequestBuilder, who: &str) -> Result<Answer, Failure> {
-        let carried = self.wire.carry(built(request, who).map_err(|broken| broken.failure)?, who).await;
-        carried.map_err(|broken| broken.failure)
+        let request = built(request, who).map_err(|broken| broken.failure)?;
+        self.wire.carry(request, Extent::Whole, who).await.map_err(|broken| broken.failure)
     }
 
     pub async fn attempt(&self, request: RequestBuilder, who: &str) -> Result<Answer, Broken> {
+        self.noted(request, Extent::Whole, who).await
+    }
+
+    async fn noted(&self, request: RequestBuilder, extent: Extent, who: &str) -> Result<Answer, Broken> {
         let request = built(request, who)?;
         if !orchestrations::wanted() {
-            return self.wire.carry(request, who).await;
+            return self.wire.carry(request, extent, who).await;
         }
         let asked = asked(&request);
-        let result = self.wire.carry(request, who).await;
+        let result = self.wire.carry(request, extent, who).await;
         let response = result.as_ref().ok().map(told);
         let error = result.as_ref().err().map(|broken| Fault { message: broken.failure.message.clone() });
         let kind = asked.path.rsplit('/').find(|part| part.starts_with(|c: char| c.is_ascii_uppercase()));
@@ -192,11 +211,14 @@ fn now() -> i64 {
 
 #[async_trait]
 impl Wire for reqwest::Client {
-    async fn carry(&self, request: Request, who: &str) -> Result<Answer, Broken> {
+    async fn carry(&self, request: Request, extent: Extent, who: &str) -> Result<Answer, Broken> {
         let broken = |e: reqwest::Error| Broken { failure: unreachable(&e, who), sent: !e.is_connect() };
         let mut response = self.execute(request).await.map_err(broken)?;
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if extent == Extent::Status && bytes.len() + chunk.len() > WORDS {
+                break;
+            }
             if bytes.len() + chunk.len() > MAX_ANSWER {
                 let failure = Failure::permanent(format!("{who} answered with more than {MAX_ANSWER} bytes"));
                 return Err(Broken { failure, sent: true });

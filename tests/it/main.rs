@@ -1,18 +1,22 @@
 //! The whole house, with stand-ins for the neighbours.
+mod answers;
 mod api;
 mod attack;
 mod audit;
 mod chaos;
+mod clock;
 mod description;
 mod door;
 mod faults;
 mod follow_up;
+mod hang;
 mod identity;
 mod mappings;
 mod openhim;
 mod pushes;
 mod raw;
 mod referral;
+mod rude;
 mod tls;
 mod upgrade;
 mod world;

@@ -2,6 +2,7 @@
 use crate::world::World;
 use cht_fhir_mediator::standins::cht;
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// A world whose port speaks TLS as `name`, and the folder with its certificate.
 pub async fn behind_tls(name: &str, further: &[(&str, &str)]) -> (World, tempfile::TempDir) {
@@ -79,4 +80,39 @@ async fn a_server_whose_certificate_nobody_vouches_for_is_not_talked_to() {
     // It is no FHIR server, so it refuses; but it was reached.
     let error = trusting.settled().await[0].error.clone().unwrap_or_default();
     assert!(error.contains("answered"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_taken_without_a_restart_and_a_broken_one_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    let renew = || {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        std::fs::write(&cert, made.cert.pem()).expect("written");
+        reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).expect("a certificate")
+    };
+    let first = renew();
+    let settings =
+        [("SERVER__TLS_CERT", cert.display().to_string()), ("SERVER__TLS_KEY", key.display().to_string())];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let world = World::with(&settings, cht::Options::default()).await;
+    let url = format!("https://localhost:{}/health/live", world.settings.server.listen.port());
+    // A new connection each time, which trusts nothing else.
+    let is_shown = async |trusted: &reqwest::Certificate| {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([trusted.clone()]).build();
+        client.expect("a client").get(&url).send().await.is_ok()
+    };
+    assert!(is_shown(&first).await);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    std::fs::write(&cert, "half a certif").expect("written");
+    assert!(is_shown(&first).await, "the old one serves on");
+    let second = renew();
+    // It is looked at once a second; the rest is for a busy machine.
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_shown(&second).await {
+        assert!(Instant::now() < until, "never taken");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!is_shown(&first).await);
 }

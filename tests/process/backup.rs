@@ -21,11 +21,6 @@ impl Process {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
     /// All that senders have, in their order.
     async fn send_all(&mut self) {
         for n in 0..PEOPLE {

@@ -17,7 +17,7 @@ pub struct Process {
     pub port: u16,
     pub child: Child,
     pub deaths: usize,
-    /// Further settings (`MEDIATOR__...`).
+    /// Further settings.
     further: Vec<(String, String)>,
 }
 
@@ -26,8 +26,9 @@ impl Process {
         Self::with(failpoint, &[]).await
     }
 
+    /// With further settings (`MEDIATOR__...`).
     pub async fn with(failpoint: &str, further: &[(&str, &str)]) -> Self {
-        let further: Vec<_> =
+        let further: Vec<(String, String)> =
             further.iter().map(|(key, value)| (format!("MEDIATOR__{key}"), value.to_string())).collect();
         let port = free_port();
         let outbound_url = Some(format!("http://127.0.0.1:{port}/cht/push"));
@@ -58,7 +59,7 @@ impl Process {
         loop {
             if self.child.try_wait().expect("a child").is_some() {
                 self.deaths += 1;
-                self.child = start(self.port, &self.folder, &self.cht, &self.fhir, "", &self.further);
+                self.begin();
             }
             if self.get("/health/live").await.is_some() {
                 return;
@@ -66,6 +67,56 @@ impl Process {
             assert!(Instant::now() < until, "the mediator does not come up");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// An answer's status, and its text.
+    pub async fn ask(&self, path: &str) -> (u16, String) {
+        let answer = self.http.get(format!("http://127.0.0.1:{}{path}", self.port)).send().await;
+        let answer = answer.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    /// A figure of `/metrics`.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.ask("/metrics").await;
+        let of = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        text.lines().find_map(of).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// Memory in use, in kB: now, and at most so far.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.trim_end_matches("kB").trim().parse().ok()).expect("a figure")
+        };
+        (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    pub fn journal(&self, suffix: &str) -> std::path::PathBuf {
+        self.folder.path().join(format!("journal.db{suffix}"))
+    }
+
+    /// Starts it again, without a failpoint.
+    pub fn begin(&mut self) {
+        self.child = start(self.port, &self.folder, &self.cht, &self.fhir, "", &self.further);
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Runs a command on the same journal: exit code, standard output and error.
@@ -136,8 +187,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -152,6 +202,7 @@ fn start(
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log"));
     command(folder, port, cht, fhir)
         .arg("serve")
+        .envs(further.iter().cloned())
         .env("MEDIATOR_FAILPOINT", failpoint)
         .envs(further.iter().cloned())
         .stderr(Stdio::from(log.expect("a log")))
@@ -162,8 +213,10 @@ fn start(
 /// The program with the settings of this process.
 fn command(folder: &tempfile::TempDir, port: u16, cht: &cht::Handle, fhir: &fhir::Handle) -> Command {
     let login = cht::Options::default();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cht-fhir-mediator"));
+    // A write beyond a limit is to fail like one to a full disk, and not to be the end.
+    let mut command = Command::new("sh");
     command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_cht-fhir-mediator")])
         .env("MEDIATOR__SERVER__LISTEN", format!("127.0.0.1:{port}"))
         .env("MEDIATOR__JOURNAL__URL", format!("sqlite:{}", folder.path().join("journal.db").display()))
         .env("MEDIATOR__JOURNAL__KEY_FILE", folder.path().join("key"))

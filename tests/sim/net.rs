@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::{Router, http};
 use cht_fhir_mediator::flow::ports::Failure;
-use cht_fhir_mediator::systems::client::{Answer, Broken, Wire};
+use cht_fhir_mediator::systems::client::{Answer, Broken, Extent, Wire};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use reqwest::{Request, StatusCode};
@@ -113,7 +113,7 @@ pub struct Link {
 
 #[async_trait]
 impl Wire for Link {
-    async fn carry(&self, request: Request, who: &str) -> Result<Answer, Broken> {
+    async fn carry(&self, request: Request, _: Extent, who: &str) -> Result<Answer, Broken> {
         self.life.pass(1).await;
         let fault = fault(&self.to.fate);
         if let Some(Fault::Unreachable) = fault {

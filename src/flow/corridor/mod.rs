@@ -71,9 +71,10 @@ struct Inner {
     mappings: Arc<Mappings>,
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Chance>,
+    /// In steady time.
     started: Millis,
-    /// The last of those that were open at the start.
-    taken_up: AtomicI64,
+    /// The number of the first message of this run: those before it were journaled by an earlier one.
+    first: AtomicI64,
     options: Options,
     traffic: Arc<Traffic>,
     settle: Mutex<Settle>,
@@ -92,12 +93,16 @@ enum Verdict {
 impl Inner {
     /// Puts what is safe into the schedule. Called by the journal, in order; somebody else starts it.
     fn set_going(&self, accepted: &[Accepted]) {
+        let now = self.clock.steady();
         let mut schedule = self.traffic.schedule();
         for one in accepted {
             metrics::counter!("transactions_accepted", "repeat" => matches!(one, Accepted::Repeat(_)).to_string())
                 .increment(1);
             match one {
-                Accepted::New(head) => schedule.add(head),
+                Accepted::New(head) => {
+                    self.first.fetch_min(head.seq, Relaxed);
+                    schedule.add(head, now);
+                }
                 Accepted::Repeat(_) | Accepted::KeyReused(_) => {}
             }
         }
@@ -119,7 +124,7 @@ impl Corridor {
             near,
             mappings,
             started: clock.steady(),
-            taken_up: AtomicI64::new(0),
+            first: AtomicI64::new(i64::MAX),
             clock,
             chance,
             options,
@@ -135,9 +140,8 @@ impl Corridor {
     /// Takes up whatever was open when the mediator last stopped, and begins to work.
     pub async fn start(&self) -> Result<usize, JournalError> {
         let open = self.inner.near.journal.take_up().await?;
-        self.inner.taken_up.store(open.last().map_or(0, |head| head.seq), Relaxed);
         let mut schedule = self.inner.traffic.schedule();
-        open.iter().for_each(|head| schedule.add(head));
+        open.iter().for_each(|head| schedule.add(head, self.inner.started));
         drop(schedule);
         let inner = Arc::downgrade(&self.inner);
         self.inner.near.journal.on_accepted(Arc::new(move |accepted| {
@@ -170,8 +174,8 @@ impl Corridor {
         Ok(accepted)
     }
 
-    /// Waits until the transaction is finished, or it is clear that it will not be by `deadline`, which is
-    /// of the clock that goes evenly.
+    /// Waits until the transaction is finished, or it is clear that it will not be by `deadline`, in
+    /// [`Corridor::steady`] time.
     pub async fn wait(&self, head: &Head, deadline: Millis) -> Option<Answer> {
         loop {
             let Some(told) = self.subscribe(head) else {
@@ -179,7 +183,7 @@ impl Corridor {
                 let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
                 return found.answer;
             };
-            let left = Duration::from_millis((deadline - self.inner.clock.steady()).max(0) as u64);
+            let left = Duration::from_millis((deadline - self.steady()).max(0) as u64);
             tokio::select! {
                 biased;
                 told = told => match told {
@@ -229,7 +233,7 @@ impl Corridor {
     /// Transactions not finished, and which destinations are left alone; hosts that are called back are
     /// nobody else's business, so they are one.
     pub fn state(&self) -> (usize, Vec<(String, bool)>) {
-        let now = self.inner.clock.steady();
+        let now = self.steady();
         let schedule = self.inner.traffic.schedule();
         let mut gates = BTreeMap::new();
         for (name, gate) in schedule.gates() {
@@ -260,7 +264,7 @@ impl Corridor {
             match action {
                 Action::Rerun | Action::RerunAsPlanned => {
                     schedule.reopen_gates();
-                    schedule.add(head);
+                    schedule.add(head, self.steady());
                 }
                 Action::Cancel => {}
             }
@@ -320,7 +324,7 @@ impl Corridor {
     }
 
     fn start_ready(&self) {
-        let now = self.inner.clock.steady();
+        let now = self.steady();
         loop {
             let mut schedule = self.inner.traffic.schedule();
             if self.inner.stop.is_cancelled() || schedule.running() >= self.inner.options.max_running {
@@ -355,10 +359,10 @@ impl Corridor {
 
     async fn wake_parked(self) {
         loop {
-            let next = self.inner.traffic.schedule().wake(self.inner.clock.steady());
+            let next = self.inner.traffic.schedule().wake(self.steady());
             self.start_ready();
             let wait = next.map_or(Duration::from_secs(3600), |at| {
-                Duration::from_millis((at - self.inner.clock.steady()).clamp(1, 3_600_000) as u64)
+                Duration::from_millis((at - self.steady()).clamp(1, 3_600_000) as u64)
             });
             tokio::select! {
                 biased;

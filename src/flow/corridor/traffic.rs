@@ -1,6 +1,6 @@
 //! The schedule, behind a lock.
 use crate::flow::gate::{Entry, Gate, Limits};
-use crate::flow::ports::{Clock, Failure, FailureKind, Guard};
+use crate::flow::ports::{Clock, Failure, FailureKind, Guard, Millis};
 use crate::flow::schedule::Schedule;
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -49,18 +49,29 @@ impl Guard for Traffic {
             match entry {
                 Entry::Open => return Ok(()),
                 Entry::Busy => ended.await,
-                Entry::Closed { until, reason } => {
-                    let wait = Duration::from_millis((until - now).max(0) as u64);
-                    let message = format!("{destination} is left alone for {} s: {reason}", wait.as_secs());
-                    return Err(Failure::new(FailureKind::Transient(Some(wait)), message));
-                }
+                Entry::Closed { until, reason } => return Err(left_alone(destination, until - now, &reason)),
             }
+        }
+    }
+
+    fn try_enter(&self, destination: &str, seq: i64) -> Result<bool, Failure> {
+        let now = self.clock.steady();
+        match self.schedule().enter(destination, seq, now) {
+            Entry::Open => Ok(true),
+            Entry::Busy => Ok(false),
+            Entry::Closed { until, reason } => Err(left_alone(destination, until - now, &reason)),
         }
     }
 
     fn leave(&self, destination: &str, failure: Option<&Failure>) {
         Traffic::leave(self, destination, failure, false);
     }
+}
+
+fn left_alone(destination: &str, still: Millis, reason: &str) -> Failure {
+    let wait = Duration::from_millis(still.max(0) as u64);
+    let message = format!("{destination} is left alone for {} s: {reason}", wait.as_secs());
+    Failure::new(FailureKind::Transient(Some(wait)), message)
 }
 
 #[cfg(test)]
@@ -91,7 +102,7 @@ mod tests {
             let mut schedule = traffic.schedule();
             let head =
                 Head { seq: 1, id: "t".into(), subjects: Vec::new(), status: Status::Open, not_before: 0 };
-            schedule.add(&head);
+            schedule.add(&head, 0);
             assert!(schedule.next(0).is_some());
             assert_eq!(schedule.enter("fhir", 1, 0), Entry::Busy);
             schedule.stopped(1);

@@ -72,6 +72,7 @@ impl Corridor {
                 Err(Stop::Wait { destination, failure }) => {
                     return self.wait_for(transaction, &destination, &failure, &body);
                 }
+                Err(Stop::Busy) => return Verdict::Busy,
                 Err(Stop::Journal(error)) => {
                     tracing::error!(%error, "a plan cannot be kept");
                     return Verdict::Parked(self.inner.clock.steady() + 5_000);
@@ -90,10 +91,7 @@ impl Corridor {
     /// searches would show it.
     fn mind_the_last_run(&self, transaction: &mut Transaction) {
         let Some(plan) = &transaction.plan else { return };
-        let is_old = transaction.received < self.inner.started
-            // The clock may have been set back since.
-            || transaction.head.seq <= self.inner.taken_up.load(Relaxed);
-        if !is_old || is_planted(Bug::NoWaitAfterRestart) {
+        if transaction.head.seq >= self.inner.first.load(Relaxed) || is_planted(Bug::NoWaitAfterRestart) {
             return;
         }
         let shown = self.inner.started + self.inner.options.index_lag.as_millis() as Millis;
@@ -451,8 +449,9 @@ impl Corridor {
 
     /// Whether it has been tried for long enough: since it came, was asked for again, or we started.
     fn is_exhausted(&self, transaction: &Transaction) -> bool {
-        let since = transaction.received.max(transaction.rerun_at).max(self.inner.started);
-        self.inner.options.backoff.is_exhausted(since, self.inner.clock.steady())
+        let since = self.inner.traffic.schedule().since(transaction.head.seq);
+        let now = self.inner.clock.steady();
+        since.is_some_and(|since| self.inner.options.backoff.is_exhausted(since, now))
     }
 
     fn mark_of(
@@ -462,11 +461,13 @@ impl Corridor {
         not_before: Millis,
         answer: Option<Answer>,
     ) -> Mark {
+        let now = self.inner.clock.now();
         Mark {
             id: transaction.head.id.clone(),
             status,
             attempts: transaction.attempts,
-            not_before,
+            // Read by people, so it is of the time of day.
+            not_before: if not_before > 0 { now + not_before - self.inner.clock.steady() } else { 0 },
             error: transaction.error.clone(),
             cause: transaction.cause.clone(),
             mapping: transaction.mapping.clone(),
@@ -474,7 +475,7 @@ impl Corridor {
             progress: transaction.progress.clone(),
             answer,
             orchestrations: transaction.orchestrations.clone(),
-            at: self.inner.clock.now(),
+            at: now,
             audit: Vec::new(),
         }
     }

@@ -33,6 +33,8 @@ pub enum Stop {
         destination: String,
         failure: Failure,
     },
+    /// A neighbour is asked as much as it bears; whose turn it is then begins anew.
+    Busy,
     Journal(JournalError),
 }
 
@@ -162,7 +164,9 @@ impl Draughtsman<'_> {
         question: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Stop> {
         let wait = |failure| Stop::Wait { destination: destination.to_string(), failure };
-        self.near.guard.enter(destination).await.map_err(wait)?;
+        if !self.near.guard.try_enter(destination, self.transaction.head.seq).map_err(wait)? {
+            return Err(Stop::Busy);
+        }
         let mut call = Call { guard: &*self.near.guard, destination, ended: false };
         let answer = question.await;
         call.end(answer.as_ref().err());

@@ -207,6 +207,8 @@ impl Draughtsman<'_> {
         let steps = self.plan.steps.len() as i64;
         let reported = self.transaction.received + 100 * steps + i64::from(self.transaction.reruns);
         let first = asked.filter(|f| f.record.is_none()).map(|f| f.asked_at).filter(|at| *at > 0);
+        // After the first, even if the clock has been put back since.
+        let reported = first.map_or(reported, |first| reported.max(first + 1));
         let rerun = (self.transaction.reruns > 0).then_some(reported - i64::from(self.transaction.reruns));
         let lost = match new {
             true => self.near.journal.watermark(LOST_SINCE).await?.and_then(|at| at.parse().ok()),

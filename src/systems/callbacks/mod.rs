@@ -16,6 +16,21 @@ pub struct HttpCallbacks {
     rules: Arc<Rules>,
 }
 
+/// Where a name leads at this moment.
+#[async_trait]
+trait Names: Send + Sync + 'static {
+    async fn look_up(&self, name: &str) -> std::io::Result<Vec<IpAddr>>;
+}
+
+struct SystemNames;
+
+#[async_trait]
+impl Names for SystemNames {
+    async fn look_up(&self, name: &str) -> std::io::Result<Vec<IpAddr>> {
+        Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect())
+    }
+}
+
 struct Rules {
     allow: Vec<String>,
     allow_private: bool,
@@ -23,13 +38,17 @@ struct Rules {
 
 impl HttpCallbacks {
     pub fn new(settings: &config::Callbacks) -> Result<Self, String> {
+        Self::by(SystemNames, settings)
+    }
+
+    fn by(names: impl Names, settings: &config::Callbacks) -> Result<Self, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let rules = Rules::new(settings);
         let http = reqwest::Client::builder()
             .timeout(Duration::from_millis(settings.timeout_ms))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .dns_resolver(Arc::new(Resolver(rules.clone())))
+            .dns_resolver(Arc::new(Resolver { names: Arc::new(names), rules: rules.clone() }))
             .build()
             .map_err(|e| e.to_string())?;
         Ok(Self { http: http.into(), rules })
@@ -54,7 +73,7 @@ impl Callbacks for HttpCallbacks {
             .request(Method::PUT, format!("{address}/{kind}/{id}"))
             .header(reqwest::header::CONTENT_TYPE, "application/fhir+json")
             .body(resource.to_string());
-        let answer = self.http.send(request, "the requester's endpoint").await?;
+        let answer = self.http.tell(request, "the requester's endpoint").await?;
         if answer.status.is_success() {
             return Ok(());
         }
@@ -93,7 +112,7 @@ impl Rules {
         };
         match ip {
             Some(ip) if !self.may_reach(ip) => Err(not_public()),
-            None if !self.allow_private && name.eq_ignore_ascii_case("localhost") => Err(not_public()),
+            None if !self.allow_private && is_localhost(&name) => Err(not_public()),
             _ => Ok(()),
         }
     }
@@ -101,6 +120,12 @@ impl Rules {
     fn may_reach(&self, ip: IpAddr) -> bool {
         self.allow_private || is_public(ip)
     }
+}
+
+/// Names that lead to this machine by convention (RFC 6761), with or without the root's dot.
+fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn not_public() -> String {
@@ -124,13 +149,14 @@ fn matches(rule: &str, host: &str, port: u16) -> bool {
 }
 
 /// Ranges that are somebody's own network, a machine's own, or no host's at all (IANA special-purpose
-/// registries, RFC 6890).
+/// registries, RFC 6890), and a cloud's service for its machines that has a public address.
 fn is_public(ip: IpAddr) -> bool {
     const SPECIAL: &[&str] = &[
         "0.0.0.0/8",
         "10.0.0.0/8",
         "100.64.0.0/10",
         "127.0.0.0/8",
+        "168.63.129.16/32",
         "169.254.0.0/16",
         "172.16.0.0/12",
         "192.0.0.0/24",
@@ -144,12 +170,15 @@ fn is_public(ip: IpAddr) -> bool {
         "240.0.0.0/4",
         "::/128",
         "::1/128",
+        "::ffff:0:0:0/96",
         "64:ff9b::/96",
         "64:ff9b:1::/48",
         "100::/64",
         "2001::/23",
         "2001:db8::/32",
         "2002::/16",
+        "3fff::/20",
+        "5f00::/16",
         "fc00::/7",
         "fe80::/10",
         "fec0::/10",
@@ -163,14 +192,18 @@ fn is_public(ip: IpAddr) -> bool {
 }
 
 /// Checks what a name leads to when it is called, not when it was given: it may have changed since.
-struct Resolver(Arc<Rules>);
+struct Resolver {
+    names: Arc<dyn Names>,
+    rules: Arc<Rules>,
+}
 
 impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let rules = self.0.clone();
+        let (names, rules) = (self.names.clone(), self.rules.clone());
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|address| rules.may_reach(address.ip())).collect();
+            let found = names.look_up(name.as_str()).await?;
+            let allowed = found.into_iter().filter(|ip| rules.may_reach(*ip));
+            let allowed: Vec<SocketAddr> = allowed.map(|ip| (ip, 0).into()).collect();
             if allowed.is_empty() {
                 return Err(not_public().into());
             }
@@ -182,6 +215,8 @@ impl reqwest::dns::Resolve for Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
 
     fn rules(allow: &[&str], allow_private: bool) -> Rules {
         Rules { allow: allow.iter().map(|s| s.to_string()).collect(), allow_private }
@@ -201,6 +236,32 @@ mod tests {
             "http://0x7f.1/",
             "http://100.64.0.1/",
             "http://[::127.0.0.1]/",
+            // Spellings of 127.0.0.1, of 169.254.169.254, and of names for this machine.
+            "http://127.1/",
+            "http://017700000001/",
+            "http://0177.0.0.1/",
+            "http://0x7f000001/",
+            "http://%31%32%37.0.0.1/",
+            "http://①②⑦.0.0.1/",
+            "http://2852039166/",
+            "http://0xa9fea9fe/",
+            "http://0251.0376.0251.0376/",
+            "http://127.0.0.1./",
+            "http://localhost./",
+            "http://LOCALHOST/",
+            "http://emr.localhost/",
+            "http://[::]/",
+            "http://0/",
+            "http://[::ffff:a9fe:a9fe]/",
+            "http://[::ffff:0:127.0.0.1]/",
+            "http://[64:ff9b::127.0.0.1]/",
+            "http://[2002:7f00:1::]/",
+            "http://[fe80::1]/",
+            "http://[fd00:ec2::254]/",
+            "http://168.63.129.16/",
+            "http://100.100.100.200/",
+            "http://192.0.0.192/",
+            "http:\\\\127.0.0.1\\",
         ] {
             assert!(rules(&[], false).check(address).is_err(), "{address}");
             assert!(rules(&[], true).check(address).is_ok(), "{address}");
@@ -231,8 +292,66 @@ mod tests {
             "https://u:p@emr.example.org/",
             "emr",
             "https://emr.example.org/?q=",
+            "https://emr.example.org@127.0.0.1/",
+            "https://emr.example.org:443@127.0.0.1/",
+            "https://emr.example.org\\@127.0.0.1/#",
+            "https://emr.example.org/#x",
+            "http://169.254.169.254\t.example.org@x/",
+            "http:///",
+            "gopher://127.0.0.1:6379/_x",
         ] {
             assert!(rules(&[], true).check(address).is_err(), "{address}");
         }
+    }
+
+    /// Answers from a list, one after the other, and the last for ever.
+    struct Scripted(Mutex<VecDeque<Vec<IpAddr>>>);
+
+    #[async_trait]
+    impl Names for Scripted {
+        async fn look_up(&self, _: &str) -> std::io::Result<Vec<IpAddr>> {
+            let mut left = self.0.lock().expect("the answers");
+            let next = if left.len() > 1 { left.pop_front() } else { left.front().cloned() };
+            Ok(next.unwrap_or_default())
+        }
+    }
+
+    fn scripted(answers: &[&[&str]]) -> Scripted {
+        let parsed = |answer: &&[&str]| answer.iter().map(|ip| ip.parse().expect("an address")).collect();
+        Scripted(Mutex::new(answers.iter().map(parsed).collect()))
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_elsewhere_the_second_time_is_looked_at_again() {
+        let names = Arc::new(scripted(&[&["93.184.215.14"], &["127.0.0.1"], &["10.0.0.1", "93.184.215.14"]]));
+        let resolver = Resolver { names, rules: Arc::new(rules(&[], false)) };
+        let mut resolved = Vec::new();
+        for _ in 0..3 {
+            let name = "rebind.example".parse().expect("a name");
+            let found = reqwest::dns::Resolve::resolve(&resolver, name).await;
+            resolved.push(found.map(|found| found.map(|a| a.ip().to_string()).collect::<Vec<_>>()).ok());
+        }
+        let public = Some(vec!["93.184.215.14".to_string()]);
+        assert_eq!(resolved, [public.clone(), None, public], "of a mixed answer only what is public");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_never_connected_to() {
+        let inside = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = inside.local_addr().expect("its address").port();
+        let settings = config::Callbacks {
+            allow: vec!["*.example".into()],
+            allow_private: false,
+            timeout_ms: 2000,
+            max_concurrent: 1,
+        };
+        let callbacks = HttpCallbacks::by(scripted(&[&["127.0.0.1"]]), &settings).expect("callbacks");
+        let address = format!("http://rebind.example:{port}");
+        assert_eq!(callbacks.check(&address), Ok(()), "the name itself is allowed");
+        let put = callbacks.put(&address, "Encounter", "1", &Value::Null).await;
+        let words = put.expect_err("refused").message;
+        assert!(words.contains("not a public one"), "{words}");
+        let knocked = tokio::time::timeout(Duration::from_millis(100), inside.accept()).await;
+        assert!(knocked.is_err(), "nobody came");
     }
 }

@@ -318,8 +318,14 @@ pub(super) fn ids_of(bundle: &Value, answer: &Value) -> ServerIds {
 /// `Type/id` from a location such as `http://host/fhir/Patient/12/_history/1`.
 fn reference_in(location: &str, kind: &str) -> Option<String> {
     let mut parts = location.split('/').skip_while(|part| *part != kind);
-    let id = parts.nth(1).filter(|id| !id.is_empty())?;
+    let id = parts.nth(1).filter(|id| is_id(id))?;
     Some(format!("{kind}/{id}"))
+}
+
+/// Nothing that would lead to another place than `Type/id`.
+fn is_id(id: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    !id.is_empty() && id != "." && id != ".." && id.bytes().all(plain)
 }
 
 pub(super) fn reference_of(kind: &str, path: &str, answer: &Answer) -> Option<String> {
