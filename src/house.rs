@@ -342,8 +342,9 @@ fn start_polls(settings: &Settings, servers: &BTreeMap<String, Arc<dyn FhirServe
 async fn retain(corridor: Corridor, days: u32) {
     let stop = corridor.stopping();
     loop {
-        let before = corridor.now() - i64::from(days) * 86_400_000;
-        let gone = corridor.journal().retain(before).await.unwrap_or_default();
+        let now = corridor.now();
+        let before = now - i64::from(days) * 86_400_000;
+        let gone = corridor.journal().retain(before, now).await.unwrap_or_default();
         let pause = if gone > 0 { Duration::from_secs(1) } else { Duration::from_secs(3600) };
         tokio::select! {
             () = stop.cancelled() => return,

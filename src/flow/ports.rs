@@ -296,8 +296,8 @@ pub trait Journal: Audit {
         action: Action,
         audit: Event,
     ) -> Result<Result<Head, String>, JournalError>;
-    /// Removes what is finished and older than `before`; failed ones stay. Answers how many.
-    async fn retain(&self, before: Millis) -> Result<u64, JournalError>;
+    /// Removes what is finished and older than `before`, and records that; failed ones stay. Answers how many.
+    async fn retain(&self, before: Millis, now: Millis) -> Result<u64, JournalError>;
 }
 
 /// Why a call to a destination did not succeed. `message` is for operators: the destination's own

@@ -39,6 +39,11 @@ pub(super) fn accepted(new: &NewTransaction, accepted: &Accepted) -> Option<Even
     })
 }
 
+pub(super) fn removed(transactions: u64, before: Millis, now: Millis) -> Event {
+    let act = Act::Removed { transactions, before };
+    Event { at: now, by: Agent::mediator(), act, transaction: None, patients: Vec::new() }
+}
+
 /// Writes the next record. Another process may have written the one before it.
 pub(super) fn append(c: &Connection, event: &Event) -> Result<()> {
     let (seq, previous) = newest(c)?.unwrap_or_default();

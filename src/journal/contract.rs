@@ -469,8 +469,14 @@ async fn only_what_is_finished_and_old_goes() {
         accept(&journal, new(id, id, "d")).await;
         journal.commit(mark(id, status), Facts::default()).await.expect("written");
     }
-    assert_eq!(journal.retain(5).await.expect("done"), 0);
-    assert_eq!(journal.retain(6).await.expect("done"), 1);
+    assert_eq!(journal.retain(5, 99).await.expect("done"), 0);
+    assert_eq!(journal.retain(6, 99).await.expect("done"), 1);
+    let last = trail(&journal, Search::default()).await.pop().expect("a record");
+    assert_eq!(last.record.event.act, Act::Removed { transactions: 1, before: 6 });
+    let before = last.record.seq;
+    assert_eq!(journal.retain(6, 99).await.expect("done"), 0);
+    let head = journal.head().await.expect("a head").map(|(seq, _)| seq);
+    assert_eq!(head, Some(before), "nothing is said of nothing");
     let left: Vec<String> =
         journal.list(Filter::default()).await.expect("a list").into_iter().map(|r| r.id).collect();
     assert_eq!(left, ["f", "o"]);

@@ -810,14 +810,17 @@ impl Journal for Embedded {
         changed
     }
 
-    async fn retain(&self, before: Millis) -> Result<u64, JournalError> {
+    async fn retain(&self, before: Millis, now: Millis) -> Result<u64, JournalError> {
         self.write(move |c| {
             let gone = c.execute(
                 "DELETE FROM transactions WHERE seq IN (SELECT seq FROM transactions WHERE finished < ?1 \
                  AND status IN ('delivered', 'ignored', 'cancelled') LIMIT 1000)",
                 [before],
-            )?;
-            Ok(Ok(gone as u64))
+            )? as u64;
+            if gone > 0 {
+                append(c, &audit::removed(gone, before, now))?;
+            }
+            Ok(Ok(gone))
         })
         .await
     }
