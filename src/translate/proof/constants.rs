@@ -197,8 +197,7 @@ fn concerns(path: &str, chosen: &str) -> bool {
 /// Puts a value where the skeleton has none; whether there is such a place.
 fn put(resource: &mut Value, pointer: &str, value: Value) -> bool {
     let mut here = resource;
-    let mut steps = pointer.split('/').skip(1).peekable();
-    while let Some(step) = steps.next() {
+    for step in pointer.split('/').skip(1) {
         let next = match here {
             Value::Array(items) => match step.parse::<usize>() {
                 Ok(index) if index == items.len() => {
