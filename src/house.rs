@@ -425,10 +425,10 @@ async fn retain(corridor: Corridor, days: u32, bodies_days: u32) {
     loop {
         let mut gone = 0;
         if days > 0 {
-            gone += corridor.journal().retain(before(days)).await.unwrap_or_default();
+            gone += corridor.journal().retain(before(days), corridor.now()).await.unwrap_or_default();
         }
         if bodies_days > 0 {
-            gone += corridor.journal().forget(before(bodies_days)).await.unwrap_or_default();
+            gone += corridor.journal().forget(before(bodies_days), corridor.now()).await.unwrap_or_default();
         }
         let pause = if gone > 0 { Duration::from_secs(1) } else { Duration::from_secs(3600) };
         tokio::select! {

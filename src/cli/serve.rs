@@ -1,7 +1,7 @@
 //! `serve` and `health`.
 use super::fail;
 use crate::config::{self, Settings};
-use crate::domain::audit::{Agent, Kind};
+use crate::domain::audit::{Act, Agent, Kind};
 use crate::house::{House, SetLogFilter};
 use crate::systems::openhim::pin;
 use std::path::Path;
@@ -67,12 +67,18 @@ async fn work_until_told(house: &House) {
             _ = int.recv() => return,
             _ = hup.recv() => {
                 let by = Agent::new(Kind::User, "SIGHUP", None);
-                if let Err(mistakes) = house.corridor.reload_mappings(by).await {
+                if let Err(mistakes) = house.corridor.reload_mappings(by.clone()).await {
                     mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+                    house.corridor.journal().note(house.corridor.event(by, not_reloaded()));
                 }
             }
         }
     }
+}
+
+/// As the door refuses it.
+fn not_reloaded() -> Act {
+    Act::Refused { request: "reload mappings".into(), status: 422, code: "invalid".into() }
 }
 
 /// Asks the mediator that these settings describe.

@@ -1,8 +1,8 @@
 //! The audit trail, as the corridor and the door need it; and whom a message is about, as the trail names
 //! them.
-use super::ports::{JournalError, Millis};
-use crate::domain::audit::Event;
+use super::ports::{JournalError, Millis, Transaction};
 use crate::domain::audit::chain::{Hash, Link};
+use crate::domain::audit::{Act, Agent, Event, Outcome};
 use crate::domain::fhir::identifiers;
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
@@ -42,6 +42,18 @@ pub trait Audit: Send + Sync + 'static {
     /// Cuts off the oldest records, all older than `before`, some thousands at a time, and records that they were.
     /// Answers how many.
     async fn cut(&self, before: Millis, now: Millis) -> Result<u64, JournalError>;
+}
+
+/// OpenHIM is told the calls that were made for a transaction, with what they say.
+pub fn told_openhim(transaction: &Transaction, at: Millis) -> Option<Event> {
+    let act = Act::Delivered { to: "openhim".into(), outcome: Outcome::Done, attempts: 1, ends: None };
+    (!transaction.orchestrations.is_empty()).then(|| Event {
+        at,
+        by: Agent::mediator(),
+        act,
+        transaction: Some(transaction.head.id.clone()),
+        patients: transaction.patients(),
+    })
 }
 
 /// The people that a message is about: by CHT uuid, else as its sender names them. A system's own ids are

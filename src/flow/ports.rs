@@ -315,10 +315,11 @@ pub trait Journal: Audit {
         action: Action,
         audit: Event,
     ) -> Result<Result<Head, String>, JournalError>;
-    /// Removes what is finished and older than `before`; failed ones stay. Answers how many.
-    async fn retain(&self, before: Millis) -> Result<u64, JournalError>;
-    /// Removes what such ones said and what was made of it, but not that they came. Answers how many.
-    async fn forget(&self, before: Millis) -> Result<u64, JournalError>;
+    /// Removes what is finished and older than `before`, and records that; failed ones stay. Answers how many.
+    async fn retain(&self, before: Millis, now: Millis) -> Result<u64, JournalError>;
+    /// Removes what such ones said and what was made of it, but not that they came; records that. Answers how
+    /// many.
+    async fn forget(&self, before: Millis, now: Millis) -> Result<u64, JournalError>;
 }
 
 /// Why a call to a destination did not succeed. `message` is for operators: the destination's own

@@ -18,6 +18,7 @@ mod trail;
 use crate::config::{self, Role};
 use crate::domain::message::Route;
 use crate::domain::plan::Status;
+use crate::flow::audit::told_openhim;
 use crate::flow::corridor::{Corridor, Message};
 use crate::flow::ports::{Accepted, Head, JournalError, Millis, OpenHim};
 use audit::{Known, Refusals};
@@ -221,6 +222,9 @@ impl Door {
             let status = transaction.head.status;
             if status != Status::Open {
                 journal.told(via);
+            }
+            if let Some(disclosed) = told_openhim(&transaction, self.corridor().now()) {
+                journal.note(disclosed);
             }
             let told =
                 openhim::Told { id: head.id.clone(), status, orchestrations: transaction.orchestrations };

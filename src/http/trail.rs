@@ -4,7 +4,7 @@ use super::reply::{Reader, json_response, refusal};
 use super::request::Place;
 use crate::config::Role;
 use crate::domain::audit::chain::Link;
-use crate::domain::audit::{Act, audit_event};
+use crate::domain::audit::{Act, audit_event, is_fit};
 use crate::domain::identifier::{Identifier, system};
 use crate::flow::audit::Search;
 use crate::flow::ports::{JournalError, Millis};
@@ -19,6 +19,8 @@ use jiff::{Span, Timestamp};
 use serde_json::{Value, json};
 
 const NDJSON: &str = "application/fhir+ndjson";
+/// Of `_format`; a `+` that is not escaped comes as a space.
+const FORMATS: [&str; 4] = ["json", "application/fhir+json", "ndjson", NDJSON];
 /// Matches on a page, if the caller does not say.
 const COUNT: usize = 50;
 const MOST: usize = 1000;
@@ -41,9 +43,9 @@ pub(super) async fn search(
         Ok(search) => search,
         Err(why) => return refusal(Reader::Fhir, 400, "invalid", "", &why),
     };
-    let asked = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
-    let act = Act::Searched { path: "/fhir/AuditEvent".into(), query: asked };
-    let patients = search.about.first().and_then(|name| patient_of(name)).into_iter().collect();
+    let act = Act::Searched { path: "/fhir/AuditEvent".into(), query: asked(&pairs) };
+    let patient = search.about.first().and_then(|name| patient_of(name));
+    let patients = patient.and_then(Identifier::for_trail).into_iter().collect();
     if let Err(refused) = door.shows(Reader::Fhir, &opened.caller, act, None, patients).await {
         return *refused;
     }
@@ -56,17 +58,28 @@ pub(super) async fn search(
     found.unwrap_or_else(|error| unreadable(&error))
 }
 
+/// The query, for the audit trail itself: without what may be a person's name.
+fn asked(pairs: &Pairs) -> String {
+    let fit = |(key, value): &(String, String)| {
+        (key.clone(), if is_fit(value) { value.clone() } else { "(left out)".into() })
+    };
+    query(pairs.iter().map(fit))
+}
+
+fn query(pairs: impl IntoIterator<Item = (String, String)>) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
 /// One record, by its number.
 pub(super) async fn read(State(door): State<Door>, Place(id): Place<String>, request: Request) -> Response {
     let opened = match door.open(request, Reader::Fhir, &[Role::Admin]).await {
         Ok(opened) => opened,
         Err(refused) => return *refused,
     };
-    let seq = id.parse().unwrap_or(0_u64);
-    let search =
-        Search { after: seq.saturating_sub(1), before: seq.checked_add(1), limit: 1, ..Search::default() };
+    let seq = number(&id).unwrap_or_default();
+    let search = Search { after: seq.saturating_sub(1), limit: 1, ..Search::default() };
     let link = match door.corridor().journal().records(search).await {
-        Ok(mut found) => found.pop(),
+        Ok(found) => found.into_iter().find(|link| link.record.seq.to_string() == id),
         Err(error) => return unreadable(&error),
     };
     let Some(link) = link else {
@@ -110,7 +123,7 @@ impl Door {
         let more = found.len() > count;
         found.truncate(count);
         let link = |relation: &str, pairs: &Pairs| {
-            let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+            let query = query(pairs.iter().cloned());
             let mark = if query.is_empty() { "" } else { "?" };
             json!({"relation": relation, "url": format!("{base}/AuditEvent{mark}{query}")})
         };
@@ -194,8 +207,7 @@ fn search_of(pairs: &Pairs) -> Result<Search, String> {
                 search.limit = count.min(MOST);
             }
             "before" => {
-                search.before =
-                    Some(value.parse().map_err(|_| "before is the number of a record".to_string())?);
+                search.before = Some(number(value).ok_or("before is the number of a record")?);
             }
             "date" => limit(&mut search, value)?,
             "agent" => search.agent = Some(one(key, value)?.value),
@@ -208,11 +220,17 @@ fn search_of(pairs: &Pairs) -> Result<Search, String> {
                 search.outcome = Some(value.clone())
             }
             "outcome" => return Err("outcome is 0, 4, 8 or 12".into()),
-            "_format" => {}
+            "_format" if FORMATS.contains(&value.replace(' ', "+").as_str()) => {}
+            "_format" => return Err("_format is json or ndjson".into()),
             _ => return Err(format!("this search parameter is not known; {TAKEN}")),
         }
     }
     Ok(search)
+}
+
+/// SQLite's numbers end earlier than ours.
+fn number(text: &str) -> Option<u64> {
+    text.parse::<i64>().ok().and_then(|number| number.try_into().ok())
 }
 
 fn one(key: &str, value: &str) -> Result<Identifier, String> {
@@ -292,6 +310,9 @@ mod tests {
             (&[("action", "X")], "C, R, U, D or E"),
             (&[("outcome", "1")], "0, 4, 8 or 12"),
             (&[("_count", "many")], "a number"),
+            (&[("before", "-1")], "the number of a record"),
+            (&[("before", "18446744073709551615")], "the number of a record"),
+            (&[("_format", "xml")], "json or ndjson"),
             (&[("entity", "a,b")], "one value"),
             (&[("agent", "a"), ("agent", "b")], "stands twice"),
             (&[("date", "yesterday")], "ge2026-11-25"),
@@ -299,6 +320,13 @@ mod tests {
         ] {
             assert!(of(pairs).is_err_and(|why| why.contains(words)), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn the_trail_is_not_told_a_name_that_is_searched_for() {
+        let pairs = [("agent", "Achieng Otieno"), ("entity", "urn:cht:uuid|p"), ("_count", "7")];
+        let pairs = pairs.map(|(key, value)| (key.to_string(), value.to_string())).to_vec();
+        assert_eq!(asked(&pairs), "agent=%28left+out%29&entity=urn%3Acht%3Auuid%7Cp&_count=7");
     }
 
     #[test]

@@ -41,6 +41,11 @@ pub(super) fn accepted(new: &NewTransaction, accepted: &Accepted) -> Option<Even
     })
 }
 
+/// What the mediator does by itself, to no patient in particular.
+pub(super) fn by_itself(act: Act, now: Millis) -> Event {
+    Event { at: now, by: Agent::mediator(), act, transaction: None, patients: Vec::new() }
+}
+
 /// Writes the next record. Another process may have written the one before it.
 pub(super) fn append(c: &Connection, event: &Event) -> Result<()> {
     let (seq, previous) = newest(c)?.unwrap_or_default();
@@ -73,7 +78,7 @@ fn cut(c: &Connection, before: Millis, now: Millis) -> Result<u64> {
     let Some(through) = through else { return Ok(0) };
     let last: [u8; 32] = c.query_row("SELECT hash FROM audit WHERE seq = ?1", [through], |row| row.get(0))?;
     let act = Act::Cut { through: through.unsigned_abs(), hash: Hash(last).to_string() };
-    append(c, &Event { at: now, by: Agent::mediator(), act, transaction: None, patients: Vec::new() })?;
+    append(c, &by_itself(act, now))?;
     c.execute("INSERT INTO audit_cuts (seq, hash) VALUES (?1, ?2)", params![through, last])?;
     c.execute("DELETE FROM audit WHERE seq <= ?1", [through]).map(|gone| gone as u64)
 }

@@ -473,8 +473,14 @@ async fn only_what_is_finished_and_old_goes() {
         accept(&journal, new(id, id, "d")).await;
         journal.commit(mark(id, status), Facts::default()).await.expect("written");
     }
-    assert_eq!(journal.retain(5).await.expect("done"), 0);
-    assert_eq!(journal.retain(6).await.expect("done"), 1);
+    assert_eq!(journal.retain(5, 99).await.expect("done"), 0);
+    assert_eq!(journal.retain(6, 99).await.expect("done"), 1);
+    let last = trail(&journal, Search::default()).await.pop().expect("a record");
+    assert_eq!(last.record.event.act, Act::Removed { transactions: 1, before: 6, only_bodies: false });
+    let before = last.record.seq;
+    assert_eq!(journal.retain(6, 99).await.expect("done"), 0);
+    let head = journal.head().await.expect("a head").map(|(seq, _)| seq);
+    assert_eq!(head, Some(before), "nothing is said of nothing");
     let left: Vec<String> =
         journal.list(Filter::default()).await.expect("a list").into_iter().map(|r| r.id).collect();
     assert_eq!(left, ["f", "o"]);
@@ -663,7 +669,7 @@ async fn what_was_said_goes_before_the_fact_that_it_came() {
         accept(&journal, new(id, id, "d")).await;
         journal.commit(mark(id, status), Facts::default()).await.expect("written");
     }
-    let gone = [journal.forget(5).await, journal.forget(6).await, journal.forget(6).await];
+    let gone = [journal.forget(5, 99).await, journal.forget(6, 99).await, journal.forget(6, 99).await];
     assert_eq!(gone.map(|n| n.expect("done")), [0, 2, 0]);
     for (id, is_gone) in [("f", false), ("d", true), ("i", true), ("o", false)] {
         let left = journal.transaction(id).await.expect("read").expect("there");
@@ -681,5 +687,5 @@ async fn what_was_said_goes_before_the_fact_that_it_came() {
         let refused = journal.change("i", action, event("i")).await.expect("written");
         assert!(refused.is_err_and(|why| why.contains("keep_bodies_days")));
     }
-    assert_eq!(journal.retain(6).await.expect("done"), 2);
+    assert_eq!(journal.retain(6, 99).await.expect("done"), 2);
 }

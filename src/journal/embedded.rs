@@ -833,11 +833,11 @@ impl Journal for Embedded {
         changed
     }
 
-    async fn retain(&self, before: Millis) -> Result<u64, JournalError> {
-        self.write(move |c| retain::remove(c, before).map(Ok)).await
+    async fn retain(&self, before: Millis, now: Millis) -> Result<u64, JournalError> {
+        self.write(move |c| retain::remove(c, before, now).map(Ok)).await
     }
 
-    async fn forget(&self, before: Millis) -> Result<u64, JournalError> {
-        self.write(move |c| retain::forget(c, before).map(Ok)).await
+    async fn forget(&self, before: Millis, now: Millis) -> Result<u64, JournalError> {
+        self.write(move |c| retain::forget(c, before, now).map(Ok)).await
     }
 }

@@ -1,5 +1,7 @@
 //! What is removed after its days.
+use super::audit::{append, by_itself};
 use super::rows::to_json;
+use crate::domain::audit::{Act, Event};
 use crate::domain::plan::Status;
 use crate::flow::confirm;
 use crate::flow::ports::Millis;
@@ -9,17 +11,20 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 const AT_ONCE: i64 = 1000;
 
 /// Finished transactions of before `before`; failed ones stay.
-pub(super) fn remove(c: &Connection, before: Millis) -> Result<u64> {
+pub(super) fn remove(c: &Connection, before: Millis, now: Millis) -> Result<u64> {
     let gone = c.execute(
         "DELETE FROM transactions WHERE seq IN (SELECT seq FROM transactions WHERE finished < ?1 \
          AND status IN ('delivered', 'ignored', 'cancelled') LIMIT ?2)",
         params![before, AT_ONCE],
-    )?;
-    Ok(gone as u64)
+    )? as u64;
+    if gone > 0 {
+        append(c, &removed(gone, before, false, now))?;
+    }
+    Ok(gone)
 }
 
 /// What those said, and what was made of it. That they came, and what became of them, stays.
-pub(super) fn forget(c: &Connection, before: Millis) -> Result<u64> {
+pub(super) fn forget(c: &Connection, before: Millis, now: Millis) -> Result<u64> {
     let since: i64 = c
         .query_row("SELECT CAST(value AS INTEGER) FROM watermarks WHERE name = 'bodies'", [], |row| {
             row.get(0)
@@ -43,7 +48,14 @@ pub(super) fn forget(c: &Connection, before: Millis) -> Result<u64> {
         let sql = "INSERT OR REPLACE INTO watermarks (name, value) VALUES ('bodies', CAST(?1 AS TEXT))";
         c.execute(sql, [last])?;
     }
+    if gone > 0 {
+        append(c, &removed(gone, before, true, now))?;
+    }
     Ok(gone)
+}
+
+fn removed(transactions: u64, before: Millis, only_bodies: bool, now: Millis) -> Event {
+    by_itself(Act::Removed { transactions, before, only_bodies }, now)
 }
 
 /// A repeat of it is still answered, in words that name nobody.

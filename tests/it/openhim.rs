@@ -1,5 +1,8 @@
 //! Behind OpenHIM 8.5: a stand-in that keeps its contract, with its traps. A real 4.0.5 is in `real/`.
 use crate::world::{World, any, fixture, ltfu};
+use cht_fhir_mediator::domain::audit::Act;
+use cht_fhir_mediator::domain::audit::chain::Link;
+use cht_fhir_mediator::flow::audit::Search;
 use cht_fhir_mediator::http::auth::hash_secret;
 use cht_fhir_mediator::standins::cht;
 use cht_fhir_mediator::standins::openhim::{self, Handle, PASSWORD, USERNAME};
@@ -74,6 +77,28 @@ impl Exchange {
         self.post_as("cht", path, body).await
     }
 
+    /// The audit trail says that OpenHIM was told of our transaction so many times.
+    async fn until_disclosed(&self, transaction: &Value, times: usize) {
+        let id = transaction.as_str().expect("an id").to_string();
+        let journal = self.world.house.as_ref().expect("an open house").corridor.journal().clone();
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let search = Search { about: vec![id.clone()], limit: 100, ..Search::default() };
+            let found = journal.records(search).await.expect("the trail");
+            let disclosed = |link: &&Link| {
+                let event = &link.record.event;
+                matches!(&event.act, Act::Delivered { to, .. } if to == "openhim")
+                    && event.patients.len() == 1
+            };
+            let found = found.iter().filter(disclosed).count();
+            if found == times {
+                return;
+            }
+            assert!(Instant::now() < until, "recorded {found} times, told {times} times");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn until(&self, transaction: &Value, status: &str) -> Value {
         let id = transaction["_id"].as_str().expect("an id");
         let until = Instant::now() + Duration::from_secs(30);
@@ -145,6 +170,7 @@ async fn nothing_that_we_answer_makes_core_stumble() {
     world.know_patient();
     let delivered = exchange.post("/mediator/cht/push", &person(1)).await;
     assert_eq!((delivered.0, &delivered.2["status"]), (200, &json!("Successful")));
+    exchange.until_disclosed(&delivered.2["properties"]["mediatorTransaction"], 1).await;
     let ignored =
         exchange.post("/mediator/cht/push", &json!({"doc": {"_id": "x", "type": "feedback"}})).await;
     assert_eq!((ignored.0, &ignored.2["status"]), (200, &json!("Successful")));
@@ -210,6 +236,9 @@ async fn what_is_open_is_told_later_on_both_kinds_of_channels() {
         let told = exchange.until(&transaction, "Successful").await;
         assert!(told["orchestrations"].as_array().is_some_and(|calls| calls.len() > 1), "{told}");
         assert_eq!(told["properties"]["mediatorStatus"], "delivered");
+        let at_once = transaction["orchestrations"].as_array().is_some_and(|calls| !calls.is_empty());
+        let id = &told["properties"]["mediatorTransaction"];
+        exchange.until_disclosed(id, 1 + usize::from(at_once)).await;
     }
     assert_eq!(exchange.him.crashes(), Vec::<String>::new());
 }

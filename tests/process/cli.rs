@@ -430,6 +430,8 @@ async fn sighup_takes_over_what_has_no_mistake() {
     std::fs::write(folder.join("hup.yaml"), mapping.replace("doc.fields", "dox.fields")).expect("written");
     hup(&it);
     it.until("the mistake in the log", |it| it.log().contains("did you mean doc?").then_some(())).await;
+    let refused = |it: &Process| it.cli(&["audit", "export"]).1.contains("reload mappings").then_some(());
+    it.until("the refusal in the audit trail", refused).await;
     std::fs::write(folder.join("hup.yaml"), mapping).expect("written");
     hup(&it);
     it.until("the new set", |it| it.log().contains("mappings reloaded").then_some(())).await;

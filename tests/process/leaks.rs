@@ -226,6 +226,10 @@ async fn no_route_says_what_was_sent_in_a_refusal_or_in_the_log() {
         said += &it.http.get(url).send().await.expect("an answer").text().await.expect("a body");
     }
     said += &it.cli(&["transactions", "list", "--limit", "10000"]).1;
+    // Ids and identifiers that a caller made up are in the trail, and nothing else of theirs.
+    let (_, trail, error) = it.cli(&["audit", "export"]);
+    assert!(trail.contains("/fhir/AuditEvent?agent="), "{error}");
+    assert!(!trail.contains("Otieno"), "the audit trail has a name: {}", around(&trail, "Otieno"));
     let log = it.log();
     assert!(log.contains("TRACE") && log.contains("cannot be carried out"), "the log says everything");
     assert!(

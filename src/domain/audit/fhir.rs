@@ -91,6 +91,7 @@ fn kinds(event: &Event) -> (Value, Value) {
         Act::Read { .. } => rest("read"),
         Act::Searched { .. } => rest("search-type"),
         Act::Changed { .. } | Act::Ended { .. } => rest("operation"),
+        Act::Removed { .. } => rest("delete"),
         Act::Refused { status: 401, .. } => {
             (dicom("110114", "User Authentication"), dicom("110122", "Login"))
         }
@@ -207,6 +208,8 @@ fn object(event: &Event) -> Option<Value> {
         Act::Refused { request, .. } => named(job, request),
         Act::Reloaded { .. } => named(job, "mappings"),
         Act::Configured { .. } => named(job, "settings"),
+        Act::Removed { only_bodies: true, .. } => named(job, "bodies of transactions"),
+        Act::Removed { .. } => named(job, "transactions"),
         Act::Cut { .. } => named(job, "audit trail"),
         Act::Started { .. } => named(job, "cht-fhir-mediator"),
         _ => system_object(job),
@@ -261,6 +264,9 @@ fn details(act: &Act) -> Vec<(String, String)> {
             let mut all = vec![one("version", version), one("listens", listens)];
             all.extend(reaches.iter().map(|(name, address)| one(&format!("destination {name}"), address)));
             all
+        }
+        Act::Removed { transactions, before, .. } => {
+            vec![one("transactions", transactions), one("before", &instant(*before))]
         }
         Act::Cut { through, hash } => vec![one("through", through), one("hash", hash)],
         Act::Read { .. } | Act::Searched { .. } | Act::Refused { .. } | Act::Stopped => Vec::new(),

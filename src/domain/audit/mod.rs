@@ -137,6 +137,14 @@ pub enum Act {
         reaches: BTreeMap<String, String>,
     },
     Stopped,
+    /// Removed so many transactions with their bodies, which ended before that time.
+    Removed {
+        transactions: u64,
+        before: i64,
+        /// Only what they said: that they came stays.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        only_bodies: bool,
+    },
     /// Records up to this number were removed for their age; the last of them had this hash.
     Cut {
         through: u64,
@@ -160,7 +168,7 @@ impl Event {
             Act::Accepted { .. } => "C",
             Act::Read { .. } | Act::Delivered { .. } => "R",
             Act::Reloaded { .. } | Act::Configured { .. } => "U",
-            Act::Cut { .. } => "D",
+            Act::Cut { .. } | Act::Removed { .. } => "D",
             Act::Refused { request, .. } => match request.split(' ').next() {
                 Some("POST") => "C",
                 Some("GET") => "R",
@@ -194,12 +202,16 @@ impl Event {
     }
 }
 
+/// Whether a text of a caller's may be kept: one with a space in it, or not in ASCII, may be a person's name.
+pub fn is_fit(text: &str) -> bool {
+    text.len() <= 200 && text.chars().all(|c| c.is_ascii_graphic())
+}
+
 impl Identifier {
     /// A client's name for a person, if it is fit to be kept: free text may be their name.
     pub fn for_trail(self) -> Option<Self> {
-        let mut letters = self.system.chars().chain(self.value.chars());
-        let plain = letters.all(|c| c.is_ascii_graphic()) && self.value.len() <= 200;
-        (plain && !self.value.is_empty()).then(|| Self {
+        let fit = is_fit(&self.system) && is_fit(&self.value) && !self.value.is_empty();
+        fit.then(|| Self {
             // What deployed configurations write for a CHT uuid.
             system: if self.system == system::PEER_CHT { system::CHT_UUID.into() } else { self.system },
             value: self.value,

@@ -2,6 +2,7 @@
 //! `PUT /transactions/{id}`.
 use super::{OpenHimApi, segment};
 use crate::domain::plan::Status;
+use crate::flow::audit::told_openhim;
 use crate::flow::ports::{Clock, Failure, FailureKind, Journal, Transaction};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -59,6 +60,9 @@ impl Finisher {
                 self.journal.transaction(&id).await.map_err(|e| Failure::transient(e.to_string()))?;
             if let Some(transaction) = transaction {
                 self.put(&openhim, &transaction).await?;
+                if let Some(disclosed) = told_openhim(&transaction, self.clock.now()) {
+                    self.journal.note(disclosed);
+                }
             }
             self.journal.told(&openhim);
         }
