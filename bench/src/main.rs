@@ -59,8 +59,10 @@ async fn main() {
             show(name, connections, &measured, Some(*floor));
         }
     }
-    if wanted.is_empty() {
+    if "FHIR server answers 500".contains(wanted) {
         refusing(&neighbours).await;
+    }
+    if "open messages".contains(wanted) {
         recovery(&neighbours).await;
     }
 }

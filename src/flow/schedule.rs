@@ -54,6 +54,8 @@ pub struct Schedule {
     running: usize,
     /// When somebody last looked at the clock.
     now: Millis,
+    /// Parked without having been started, and their waiters not yet told.
+    held_up: Vec<(String, Millis)>,
 }
 
 impl Schedule {
@@ -71,6 +73,7 @@ impl Schedule {
             waiting: HashMap::new(),
             running: 0,
             now: 0,
+            held_up: Vec::new(),
         }
     }
 
@@ -132,7 +135,10 @@ impl Schedule {
             place.state = State::Running;
             let gate = place.needs.as_ref().and_then(|d| Some((d.clone(), self.gates.get(d)?)));
             match gate.map(|(destination, gate)| (destination, gate.look(now))) {
-                Some((_, Entry::Closed { until, .. })) => self.park(seq, until),
+                Some((_, Entry::Closed { until, .. })) => {
+                    self.held_up.push((place.id.clone(), until));
+                    self.park(seq, until);
+                }
                 Some((destination, Entry::Busy)) => {
                     self.queue(&destination, seq);
                     self.set_busy(seq);
@@ -148,6 +154,19 @@ impl Schedule {
             }
         }
         None
+    }
+
+    /// Those that were parked instead of being started, since the last time that somebody asked.
+    pub fn held_up(&mut self) -> Vec<(String, Millis)> {
+        std::mem::take(&mut self.held_up)
+    }
+
+    /// Until when it is left alone, if it is.
+    pub fn parked_until(&self, seq: i64) -> Option<Millis> {
+        match self.places.get(&seq)?.state {
+            State::Parked(until) => Some(until),
+            _ => None,
+        }
     }
 
     /// A started one has stopped running: call before saying how it stands.
@@ -480,6 +499,22 @@ mod tests {
         schedule.leave("fhir", None, false, later);
         let woken: Vec<i64> = std::iter::from_fn(|| schedule.next(later).map(|(seq, _)| seq)).collect();
         assert_eq!(woken, [3, 4, 5], "the cancelled one takes nobody's turn");
+    }
+
+    #[test]
+    fn one_that_is_parked_instead_of_started_is_told() {
+        let mut schedule = schedule();
+        schedule.add(&head(1, &[]), 0);
+        running(&mut schedule);
+        (0..9).for_each(|_| schedule.leave("fhir", Some(&Failure::transient("down")), false, 0));
+        assert!(matches!(schedule.enter("fhir", 1, 0), Entry::Closed { .. }));
+        schedule.stopped(1);
+        schedule.park(1, 10);
+        assert_eq!(schedule.parked_until(1), Some(10));
+        schedule.wake(10);
+        assert!(running(&mut schedule).is_empty() && schedule.parked_until(1).is_some());
+        assert_eq!(schedule.held_up().len(), 1);
+        assert!(schedule.held_up().is_empty());
     }
 
     #[test]

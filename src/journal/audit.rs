@@ -153,7 +153,7 @@ impl Audit for Embedded {
     }
 
     async fn records(&self, search: Search) -> std::result::Result<Vec<Link>, JournalError> {
-        self.read(move |c| records(c, &search)).await
+        self.scan(move |c| records(c, &search)).await
     }
 
     async fn head(&self) -> std::result::Result<Option<(u64, Hash)>, JournalError> {

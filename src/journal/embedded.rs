@@ -1,7 +1,7 @@
 //! The embedded journal: SQLite in WAL mode, synchronous=FULL, one writer that groups commits.
 use super::audit::{self, append};
 use super::file;
-use super::hand::{Hand, Threads};
+use super::hand::{Hand, Read, Threads};
 use super::retain;
 use super::rows::{self, FOLLOW_UP, HEAD, LIST, TRANSACTION, to_json};
 use super::schema;
@@ -147,13 +147,31 @@ impl Embedded {
         });
     }
 
+    /// A few rows, by their keys.
     pub(super) async fn read<T, F>(&self, work: F) -> Result<T, JournalError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.look(work, |hand, read| hand.read(read)).await
+    }
+
+    /// What may be long.
+    pub(super) async fn scan<T, F>(&self, work: F) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.look(work, |hand, read| hand.scan(read)).await
+    }
+
+    async fn look<T, F>(&self, work: F, by: impl FnOnce(&dyn Hand, Read)) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
         let (done, made) = oneshot::channel();
-        self.hand.read(Box::new(move |connection| drop(done.send(connection.and_then(work)))));
+        by(&*self.hand, Box::new(move |connection| drop(done.send(connection.and_then(work)))));
         made.await.map_err(|_| JournalError::Unreadable("a reading ended without a result".into()))?.map_err(
             |e| {
                 self.hand.look_at(&e);
@@ -598,7 +616,7 @@ impl Journal for Embedded {
     }
 
     async fn open(&self) -> Result<Vec<Head>, JournalError> {
-        self.read(|c| {
+        self.scan(|c| {
             c.prepare(&format!("SELECT {HEAD} FROM transactions WHERE status = 'open' ORDER BY seq"))?
                 .query_map([], rows::head)?
                 .collect()
@@ -607,7 +625,7 @@ impl Journal for Embedded {
     }
 
     async fn list(&self, filter: Filter) -> Result<Vec<Row>, JournalError> {
-        self.read(move |c| {
+        self.scan(move |c| {
             let open = format!("SELECT {HEAD} FROM transactions WHERE status = 'open' ORDER BY seq");
             let mut open = c.prepare(&open)?;
             let open = open.query_map([], rows::head)?.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -690,7 +708,7 @@ impl Journal for Embedded {
 
     async fn follow_ups_of(&self, person: &str) -> Result<Vec<FollowUp>, JournalError> {
         let person = person.to_string();
-        self.read(move |c| {
+        self.scan(move |c| {
             c.prepare_cached(&format!("SELECT {FOLLOW_UP} WHERE person = name(?1) ORDER BY rowid"))?
                 .query_map([person], rows::follow_up)?
                 .collect()
@@ -729,7 +747,7 @@ impl Journal for Embedded {
     }
 
     async fn untold(&self, before: Millis, limit: u32) -> Result<Vec<(String, String)>, JournalError> {
-        self.read(move |c| {
+        self.scan(move |c| {
             c.prepare_cached(
                 "SELECT v.openhim, v.id FROM via v JOIN transactions t ON t.id = v.id \
                  WHERE v.state <> 'told' AND t.status <> 'open' AND (v.state = 'later' OR v.since < ?1) \

@@ -4,7 +4,7 @@ use super::writer::{Write, Writer};
 use crate::flow::ports::JournalError;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) type Read = Box<dyn FnOnce(rusqlite::Result<&Connection>) + Send>;
 
@@ -13,7 +13,10 @@ pub(super) trait Hand: Send + Sync + 'static {
     fn submit(&self, write: Write) -> Result<(), JournalError>;
     /// A write that must not be refused: marks of what is done already.
     fn submit_always(&self, write: Write);
+    /// A few rows by their keys, read here and now: that takes less than handing it to somebody else.
     fn read(&self, read: Read);
+    /// What may be long.
+    fn scan(&self, read: Read);
     /// Why nothing can be written at present, if so.
     fn trouble(&self) -> Option<String>;
     /// Reads the file for damage.
@@ -26,16 +29,39 @@ pub(super) trait Hand: Send + Sync + 'static {
 pub(super) struct Threads {
     writer: Option<Writer>,
     thread: Option<std::thread::JoinHandle<()>>,
+    readers: Readers,
+}
+
+/// Connections that only read; those that nobody uses are kept.
+#[derive(Clone)]
+struct Readers {
     path: PathBuf,
     seal: Seal,
-    readers: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    fn lend(&self, read: Read) {
+        let kept = self.idle().pop();
+        match kept.map_or_else(|| reader(&self.path, &self.seal), Ok) {
+            Ok(connection) => {
+                read(Ok(&connection));
+                self.idle().push(connection);
+            }
+            Err(error) => read(Err(error)),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Threads {
     pub(super) fn start(connection: Connection, path: &Path, seal: Seal) -> std::io::Result<Self> {
         let (writer, thread) = Writer::start(connection, path)?;
-        let readers = Arc::default();
-        Ok(Self { writer: Some(writer), thread: Some(thread), path: path.to_path_buf(), seal, readers })
+        let readers = Readers { path: path.to_path_buf(), seal, idle: Arc::default() };
+        Ok(Self { writer: Some(writer), thread: Some(thread), readers })
     }
 
     fn writer(&self) -> Result<&Writer, JournalError> {
@@ -55,19 +81,12 @@ impl Hand for Threads {
     }
 
     fn read(&self, read: Read) {
-        let (readers, path, seal) = (self.readers.clone(), self.path.clone(), self.seal.clone());
-        tokio::task::spawn_blocking(move || {
-            let kept = readers.lock().ok().and_then(|mut readers| readers.pop());
-            match kept.map_or_else(|| reader(&path, &seal), Ok) {
-                Ok(connection) => {
-                    read(Ok(&connection));
-                    if let Ok(mut readers) = readers.lock() {
-                        readers.push(connection);
-                    }
-                }
-                Err(error) => read(Err(error)),
-            }
-        });
+        self.readers.lend(read);
+    }
+
+    fn scan(&self, read: Read) {
+        let readers = self.readers.clone();
+        tokio::task::spawn_blocking(move || readers.lend(read));
     }
 
     fn trouble(&self) -> Option<String> {

@@ -96,6 +96,10 @@ impl Hand for OneThread {
         });
     }
 
+    fn scan(&self, read: Read) {
+        self.read(read);
+    }
+
     fn trouble(&self) -> Option<String> {
         self.0.file.trouble()
     }

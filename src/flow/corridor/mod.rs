@@ -178,7 +178,7 @@ impl Corridor {
     /// [`Corridor::steady`] time.
     pub async fn wait(&self, head: &Head, deadline: Millis) -> Option<Answer> {
         loop {
-            let Some(told) = self.subscribe(head) else {
+            let Some(told) = self.subscribe(head, deadline) else {
                 // Finished already: the journal has the answer.
                 let found = self.inner.near.journal.transaction(&head.id).await.ok()??;
                 return found.answer;
@@ -198,12 +198,18 @@ impl Corridor {
         }
     }
 
-    fn subscribe(&self, head: &Head) -> Option<oneshot::Receiver<Settled>> {
+    fn subscribe(&self, head: &Head, deadline: Millis) -> Option<oneshot::Receiver<Settled>> {
         let mut settle = self.settle();
         if !self.inner.traffic.schedule().contains(head.seq) {
             return None;
         }
         let (tell, told) = oneshot::channel();
+        // It may have been tried before its sender came to wait for it.
+        let parked = self.inner.traffic.schedule().parked_until(head.seq);
+        if let Some(until) = parked.filter(|until| *until >= deadline) {
+            let _ = tell.send(Settled::Parked(until));
+            return Some(told);
+        }
         settle.waiters.entry(head.id.clone()).or_default().push(tell);
         Some(told)
     }
@@ -330,8 +336,13 @@ impl Corridor {
             if self.inner.stop.is_cancelled() || schedule.running() >= self.inner.options.max_running {
                 return;
             }
-            let Some((seq, id)) = schedule.next(now) else { return };
+            let next = schedule.next(now);
+            let held_up = schedule.held_up();
             drop(schedule);
+            for (id, until) in held_up {
+                self.settle().tell(&id, &Settled::Parked(until));
+            }
+            let Some((seq, id)) = next else { return };
             let corridor = self.clone();
             self.inner.tasks.spawn(async move { corridor.run(seq, id).await });
         }
@@ -343,8 +354,7 @@ impl Corridor {
         match &verdict {
             Verdict::Finished(Some(answer)) => self.settle().tell(&id, &Settled::Finished(answer.clone())),
             Verdict::Finished(None) => self.settle().tell(&id, &Settled::Parked(Millis::MAX)),
-            Verdict::Parked(until) => self.settle().tell(&id, &Settled::Parked(*until)),
-            Verdict::Busy => {}
+            Verdict::Parked(_) | Verdict::Busy => {}
         }
         let mut schedule = self.inner.traffic.schedule();
         schedule.stopped(seq);
@@ -354,6 +364,10 @@ impl Corridor {
             Verdict::Busy => schedule.set_busy(seq),
         }
         drop(schedule);
+        if let Verdict::Parked(until) = verdict {
+            // Whoever asks from now on finds it parked.
+            self.settle().tell(&id, &Settled::Parked(until));
+        }
         self.pump();
     }
 
