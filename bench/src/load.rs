@@ -50,6 +50,19 @@ impl Load {
         }
     }
 
+    /// Sends one; answers how long it took, in milliseconds.
+    pub fn one(&self, base: &str, http: &reqwest::Client) -> impl Future<Output = f64> + Send + 'static {
+        let body = (self.make)().to_string();
+        let request = http.post(format!("{base}{}", self.path)).header("content-type", "application/json");
+        async move {
+            let started = Instant::now();
+            let answer = request.body(body).send().await.expect("an answer");
+            assert!(answer.status().is_success(), "{}", answer.status());
+            let _ = answer.bytes().await;
+            started.elapsed().as_secs_f64() * 1000.0
+        }
+    }
+
     /// Sends until `done` says so; answers the latencies in milliseconds.
     pub async fn send(
         &self,
@@ -59,20 +72,13 @@ impl Load {
         done: impl Fn(usize) -> bool + Send + Sync + 'static,
     ) -> Vec<f64> {
         let (done, sent) = (Arc::new(done), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
-        let url = format!("{base}{}", self.path);
         let workers = (0..connections).map(|_| {
-            let (load, http, url, done, sent) =
-                (self.clone(), http.clone(), url.clone(), done.clone(), sent.clone());
+            let (load, http, base, done, sent) =
+                (self.clone(), http.clone(), base.to_string(), done.clone(), sent.clone());
             tokio::spawn(async move {
                 let mut took = Vec::new();
                 while !done(sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    let body = (load.make)().to_string();
-                    let started = Instant::now();
-                    let request = http.post(&url).header("content-type", "application/json").body(body);
-                    let answer = request.send().await.expect("an answer");
-                    assert!(answer.status().is_success(), "{}", answer.status());
-                    let _ = answer.bytes().await;
-                    took.push(started.elapsed().as_secs_f64() * 1000.0);
+                    took.push(load.one(&base, &http).await);
                 }
                 took
             })

@@ -3,11 +3,12 @@
 //!
 //! The mediator and the floor run as processes of their own, so that CPU and memory are theirs alone. The
 //! neighbours are stubs that answer at once. `-- patient 32` measures only what has this in its name, with so
-//! many connections.
+//! many connections; `-- soak 60 500` is an hour at 500 messages a second; `-- grown` a journal of a million.
 mod floor;
 mod load;
 mod neighbours;
 mod process;
+mod soak;
 
 use load::{Load, Measured};
 use process::Process;
@@ -23,12 +24,21 @@ async fn main() {
     if arguments.first().is_some_and(|first| first == "floor") {
         return floor::serve().await;
     }
+    let number = |at: usize| arguments.get(at).and_then(|number| number.parse().ok());
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match arguments.first().map(String::as_str) {
+        Some("soak") => {
+            let (minutes, rate) = (number(1).unwrap_or(60), number(2).unwrap_or(500));
+            return soak::soak(&neighbours::start().await, &patient(), minutes as u64, rate as u32).await;
+        }
+        Some("grown") => return grown(&neighbours::start().await).await,
+        _ => {}
+    }
     let wanted = arguments.first().map(String::as_str).unwrap_or_default();
-    let connections = match arguments.get(1).and_then(|number| number.parse().ok()) {
+    let connections = match number(1) {
         Some(number) => vec![number],
         None => CONNECTIONS.to_vec(),
     };
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let neighbours = neighbours::start().await;
     println!("{}", machine());
     println!(
@@ -65,6 +75,21 @@ async fn main() {
     if "open messages".contains(wanted) {
         recovery(&neighbours).await;
     }
+}
+
+/// What a message costs in a journal that has a million, beside what it costs in one that has a thousand.
+async fn grown(neighbours: &neighbours::Neighbours) {
+    const MANY: usize = 1_000_000;
+    let mediator = Process::mediator(neighbours).await;
+    let load = accepted_only();
+    load.prepare(&mediator, neighbours).await;
+    mediator.send(&load, 32, 1000).await;
+    let few = mediator.measure(&load, 32, SECONDS).await;
+    show("accepted, 1,000 journaled", 32, &few, None);
+    mediator.send(&load, 256, MANY).await;
+    let many = mediator.measure(&load, 32, SECONDS).await;
+    show("accepted, 1,000,000 journaled", 32, &many, Some(few.cpu_us));
+    neighbours.hang(false);
 }
 
 /// The FHIR server answers 500: how much is still accepted.

@@ -12,8 +12,8 @@ const TICKS: f64 = 100.0;
 
 pub struct Process {
     child: Child,
-    base: String,
-    http: reqwest::Client,
+    pub base: String,
+    pub http: reqwest::Client,
     start: Box<dyn Fn() -> Command + Send + Sync>,
     _folder: tempfile::TempDir,
 }
@@ -126,14 +126,19 @@ impl Process {
         std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default()
     }
 
-    fn cpu_seconds(&self) -> f64 {
+    pub fn open_files(&self) -> usize {
+        let pid = self.child.id().unwrap_or_default();
+        std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+    }
+
+    pub fn cpu_seconds(&self) -> f64 {
         let stat = self.read("stat");
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
         (ticks(11) + ticks(12)) / TICKS
     }
 
-    fn rss_mb(&self) -> f64 {
+    pub fn rss_mb(&self) -> f64 {
         let status = self.read("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
         line.split_whitespace().next().and_then(|kb| kb.parse::<f64>().ok()).unwrap_or_default() / 1024.0
