@@ -141,10 +141,7 @@ fn walk_file(file: &Path, expected: Option<Hash>) -> Result<Result<Walk, Break>,
 async fn export(settings: &Settings, after: u64) -> Result<(), String> {
     let path = house::journal_path(settings);
     if !path.exists() {
-        return Err(format!(
-            "there is no journal at {}; is journal.url the one that serve uses?",
-            path.display()
-        ));
+        return Err(super::no_journal(path));
     }
     let journal = house::journal(settings)?;
     let asked = Act::Searched { path: "audit export".into(), query: format!("after={after}") };

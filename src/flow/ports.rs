@@ -105,8 +105,6 @@ pub struct Transaction {
     pub body: Vec<u8>,
     /// Times that an operator asked for it again.
     pub reruns: u32,
-    /// When that was last; 0: never.
-    pub rerun_at: Millis,
     pub attempts: u32,
     pub mapping: Option<String>,
     pub error: Option<String>,

@@ -1,7 +1,7 @@
 //! The audit trail in the embedded journal: each record is written in the transaction of what it tells of,
 //! and chained to the one before it.
 use super::embedded::Embedded;
-use super::hand::reader;
+use super::hand::{only_reads, reader};
 use super::rows::to_json;
 use super::seal::{Keys, Seal};
 use super::writer::Write;
@@ -13,7 +13,7 @@ use crate::flow::audit::{Audit, Search};
 use crate::flow::ports::{Accepted, JournalError, Millis, NewTransaction};
 use async_trait::async_trait;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, Result, Row, params};
+use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -173,8 +173,7 @@ pub fn verify(
     expected: Option<Hash>,
 ) -> std::result::Result<std::result::Result<Walk, Break>, String> {
     let told = |e: Error| format!("{}: {e}", path.display());
-    let only_reads = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let seal = only_reads.and_then(|c| Seal::of(&c, keys)).map_err(told)?;
+    let seal = only_reads(path).and_then(|c| Seal::of(&c, keys)).map_err(told)?;
     if let Seal::Locked(_) = seal {
         return Err(format!("{}: {}", path.display(), seal.objection(keys).unwrap_or_default()));
     }

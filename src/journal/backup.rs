@@ -1,10 +1,11 @@
 //! A journal's copy, taken while it is in use, and put back.
 use super::claim::Claim;
+use super::hand::only_reads;
 use super::rekey::{hold, settle};
 use super::schema;
 use super::seal::Keys;
 use crate::flow::ports::LOST_SINCE;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Result};
+use rusqlite::{Connection, OptionalExtension, Result};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -37,9 +38,9 @@ pub fn backup(journal: &Path, to: &Path) -> Result<Contents, String> {
         return Err(format!("{} is there already; nothing is overwritten", to.display()));
     }
     let part = Part::beside(to, ".part")?;
-    let copied = reader(journal).and_then(|c| c.execute("VACUUM INTO ?1", [part.path.to_string_lossy()]));
+    let copied = only_reads(journal).and_then(|c| c.execute("VACUUM INTO ?1", [part.path.to_string_lossy()]));
     copied.map_err(|e| of(journal, e))?;
-    let contents = reader(&part.path).map_err(|e| e.to_string()).and_then(|c| contents(&c));
+    let contents = only_reads(&part.path).map_err(|e| e.to_string()).and_then(|c| contents(&c));
     let contents = contents.map_err(|why| of(to, why))?;
     part.put(to)?;
     Ok(contents)
@@ -120,15 +121,6 @@ fn counts(c: &Connection) -> Result<BTreeMap<String, u64>> {
     c.prepare("SELECT status, n FROM counts WHERE n > 0")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
-}
-
-fn reader(path: &Path) -> Result<Connection> {
-    let c = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    c.busy_timeout(std::time::Duration::from_secs(10))?;
-    Ok(c)
 }
 
 /// `journal.db` and `.part` to `journal.db.part`.

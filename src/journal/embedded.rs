@@ -467,10 +467,7 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
             ));
         }
         (Action::Rerun | Action::RerunAsPlanned, Status::Open) => {
-            c.execute(
-                "UPDATE transactions SET not_before = 0, rerun_at = ?2 WHERE id = ?1",
-                params![id, at],
-            )?;
+            c.execute("UPDATE transactions SET not_before = 0 WHERE id = ?1", [id])?;
         }
         (Action::Rerun | Action::RerunAsPlanned, Status::Delivered) => {
             return Ok(Err("it is delivered already; nothing is left to do".into()));
@@ -480,8 +477,8 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
         (Action::Rerun, _) => {
             c.execute(
                 "UPDATE transactions SET status = 'open', reruns = reruns + 1, not_before = 0, error = NULL, \
-                 cause = NULL, plan = NULL, progress = NULL, answer = NULL, finished = NULL, rerun_at = ?2 WHERE id = ?1",
-                params![id, at],
+                 cause = NULL, plan = NULL, progress = NULL, answer = NULL, finished = NULL WHERE id = ?1",
+                [id],
             )?;
         }
         (Action::RerunAsPlanned, _) => {
@@ -500,8 +497,8 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
             }
             c.execute(
                 "UPDATE transactions SET status = 'open', not_before = 0, error = NULL, \
-                 cause = NULL, progress = seal('progress', id, ?2), answer = NULL, finished = NULL, rerun_at = ?3 WHERE id = ?1",
-                params![id, to_json(&steps)?, at],
+                 cause = NULL, progress = seal('progress', id, ?2), answer = NULL, finished = NULL WHERE id = ?1",
+                params![id, to_json(&steps)?],
             )?;
         }
         (Action::Cancel, Status::Open | Status::Failed) => {

@@ -118,11 +118,17 @@ impl Drop for Threads {
 }
 
 pub(super) fn reader(path: &Path, seal: &Seal) -> rusqlite::Result<Connection> {
+    let connection = only_reads(path)?;
+    seal.install(&connection)?;
+    Ok(connection)
+}
+
+/// What is sealed stays so.
+pub(super) fn only_reads(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
-    seal.install(&connection)?;
     Ok(connection)
 }

@@ -23,7 +23,7 @@ pub(super) fn head(row: &rusqlite::Row) -> Result<Head> {
 pub(super) const TRANSACTION: &str = "seq, id, unseal('subjects', id, subjects), status, not_before, route, client, \
      home, received, unseal('body', id, body), reruns, attempts, mapping, COALESCE(unseal('error', id, error), cause), \
      unseal('plan', id, plan), unseal('progress', id, progress), unseal('answer', id, answer), finished, \
-     rerun_at, unseal('orchestrations', id, orchestrations), EXISTS (SELECT 1 FROM via WHERE via.id = transactions.id), cause";
+     unseal('orchestrations', id, orchestrations), EXISTS (SELECT 1 FROM via WHERE via.id = transactions.id), cause";
 
 pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
     Ok(Transaction {
@@ -41,10 +41,9 @@ pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
         progress: optional_json(row, 15)?.unwrap_or_default(),
         answer: optional_json(row, 16)?,
         finished: row.get(17)?,
-        rerun_at: row.get(18)?,
-        orchestrations: optional_json(row, 19)?.unwrap_or_default(),
-        through_openhim: row.get(20)?,
-        cause: row.get(21)?,
+        orchestrations: optional_json(row, 18)?.unwrap_or_default(),
+        through_openhim: row.get(19)?,
+        cause: row.get(20)?,
     })
 }
 
