@@ -379,7 +379,7 @@ async fn what_openhims_console_changes_is_told_once() {
     world.settings.openhim.reachable_at = world.url("");
     world.open().await;
     him.configure(json!({"answer_within_ms": 1234}));
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(90);
     let changes = async || {
         world.told().await.into_iter().filter(|line| line.contains("110131 settings")).collect::<Vec<_>>()
     };

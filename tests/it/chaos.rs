@@ -121,7 +121,7 @@ async fn nothing_is_lost_doubled_or_turned_round_under_fire() {
     let mut world = World::closed(&further, options).await;
     world.settings.openhim.reachable_at = world.url("");
     world.open().await;
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(90);
     while him.channels().is_empty() {
         assert!(Instant::now() < until, "never registered");
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -52,7 +52,7 @@ impl Exchange {
     }
 
     async fn until_state(&self, state: &str) {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(90);
         while self.state().await != state {
             assert!(Instant::now() < until, "never {state}: {}", self.state().await);
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -81,7 +81,7 @@ impl Exchange {
     async fn until_disclosed(&self, transaction: &Value, times: usize) {
         let id = transaction.as_str().expect("an id").to_string();
         let journal = self.world.house.as_ref().expect("an open house").corridor.journal().clone();
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(90);
         loop {
             let search = Search { about: vec![id.clone()], limit: 100, ..Search::default() };
             let found = journal.records(search).await.expect("the trail");
@@ -101,7 +101,7 @@ impl Exchange {
 
     async fn until(&self, transaction: &Value, status: &str) -> Value {
         let id = transaction["_id"].as_str().expect("an id");
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(90);
         loop {
             let transaction = self.him.transaction(id);
             if transaction["status"] == status {
@@ -130,7 +130,7 @@ async fn it_registers_by_basic_login_beats_and_installs_its_channels() {
     assert_eq!(names, ["CHT to FHIR", "FHIR to CHT"]);
     // Forgotten, it registers again; channels that are there stay as they are.
     exchange.him.forget_mediator();
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(90);
     while exchange.him.mediator().is_none() {
         assert!(Instant::now() < until, "never registered again");
         tokio::time::sleep(Duration::from_millis(50)).await;

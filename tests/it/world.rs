@@ -137,7 +137,7 @@ impl World {
 
     /// Until no transaction is open.
     pub async fn settled(&self) -> Vec<Row> {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(90);
         loop {
             let all = self.transactions().await;
             if all.iter().all(|row| row.status != "open") {
@@ -154,7 +154,7 @@ impl World {
 
     /// Until something holds that takes a moment.
     pub async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(90);
         while !holds(self) {
             assert!(Instant::now() < until, "never: {what}");
             tokio::time::sleep(Duration::from_millis(20)).await;

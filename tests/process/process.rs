@@ -55,7 +55,7 @@ impl Process {
 
     /// Starts the mediator again if it is dead, without a failpoint, and waits until it answers.
     pub async fn alive(&mut self) {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(90);
         loop {
             if self.child.try_wait().expect("a child").is_some() {
                 self.deaths += 1;
@@ -104,7 +104,7 @@ impl Process {
 
     /// Waits until it ends by itself.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(90);
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;
@@ -156,7 +156,7 @@ impl Process {
     }
 
     pub async fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(90);
         loop {
             if let Some(found) = look(self) {
                 return found;
@@ -168,7 +168,7 @@ impl Process {
     }
 
     pub async fn settled(&mut self) -> Vec<Value> {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(90);
         loop {
             self.alive().await;
             let rows = self.get("/transactions?limit=10000").await.unwrap_or_default();

@@ -129,7 +129,7 @@ async fn world(hapi: &Hapi, further: &[(&str, &str)]) -> World {
 }
 
 async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(found) = look().await {
             return found;

@@ -205,7 +205,7 @@ async fn a_member_of_a_real_openhim() {
 }
 
 async fn registered(him: &OpenHim, world: &World) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     while state(world).await != "registered" {
         assert!(Instant::now() < until, "{}", state(world).await);
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -227,7 +227,7 @@ async fn registered(him: &OpenHim, world: &World) {
     // Forgotten, it registers again and leaves the channels as they are.
     let (status, _) = him.call(Method::DELETE, &format!("/mediators/{URN}"), None).await;
     assert_eq!(status, 200);
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(90);
     while him.call(Method::GET, &format!("/mediators/{URN}"), None).await.0 != 200 {
         assert!(Instant::now() < until, "not registered again");
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -300,7 +300,7 @@ async fn a_server_that_is_away(him: &OpenHim, world: &World) {
 async fn rerun(him: &OpenHim, id: &str) -> String {
     let (status, answer) = him.call(Method::POST, "/tasks", Some(json!({"tids": [id]}))).await;
     assert_eq!(status, 201, "{answer}");
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     loop {
         let again =
             him.get(&format!("/transactions?filterLimit=100&filterPage=0&filters={}", "%7B%7D")).await;
