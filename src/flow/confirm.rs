@@ -57,7 +57,7 @@ pub fn operation_outcome(severity: &str, code: &str, expression: &str, text: &st
 
 fn fhir(transaction: &Transaction) -> Answer {
     let empty = Plan::default();
-    let plan = transaction.plan.as_ref().unwrap_or(&empty);
+    let plan = transaction.plan.as_deref().unwrap_or(&empty);
     if transaction.route == Route::Fhir(String::new()) {
         return bundle(transaction, plan);
     }

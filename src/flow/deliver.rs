@@ -19,8 +19,10 @@ pub async fn deliver(
                     steps.iter().zip(progress).filter(|(earlier, _)| earlier.destination == step.destination);
                 let ids: BTreeMap<&String, &String> = here.flat_map(|(_, progress)| &progress.ids).collect();
                 let mut entries = entries.clone();
-                entries.iter_mut().for_each(|entry| rewrite_references(&mut entry.resource, &ids));
-                server.write(&entries).await
+                if !ids.is_empty() {
+                    entries.iter_mut().for_each(|entry| rewrite_references(&mut entry.resource, &ids));
+                }
+                server.write(entries).await
             }
             None => Err(Failure::permanent(format!(
                 "no destination named {} is configured; configure it and rerun",

@@ -110,7 +110,7 @@ pub struct Transaction {
     pub error: Option<String>,
     /// The error in our words only, which name nobody: what is told of it where the rest is sealed.
     pub cause: Option<String>,
-    pub plan: Option<Plan>,
+    pub plan: Option<Arc<Plan>>,
     pub progress: Vec<Progress>,
     pub answer: Option<Answer>,
     pub finished: Option<Millis>,
@@ -147,7 +147,8 @@ pub struct Mark {
     /// The error in our words only.
     pub cause: Option<String>,
     pub mapping: Option<String>,
-    pub plan: Option<Plan>,
+    /// Nothing: it has the plan that it had.
+    pub plan: Option<Arc<Plan>>,
     pub progress: Vec<Progress>,
     pub answer: Option<Answer>,
     pub orchestrations: Vec<Orchestration>,
@@ -391,7 +392,7 @@ pub struct Page {
 #[async_trait]
 pub trait FhirServer: Send + Sync + 'static {
     /// Writes the entries; atomically where the server takes transactions.
-    async fn write(&self, entries: &[Entry]) -> Result<ServerIds, Failure>;
+    async fn write(&self, entries: Vec<Entry>) -> Result<ServerIds, Failure>;
     /// `reference` is `Type/id`.
     async fn read(&self, reference: &str) -> Result<Option<Value>, Failure>;
     /// One page of a search: the first, or the one that the last called `next`.

@@ -379,8 +379,8 @@ async fn read_one(door: &Door, client: &str, kind: &str, id: &str) -> Result<Opt
     let journal = door.corridor().journal();
     let mut found = journal.follow_ups_named(id).await?;
     if let Some(transaction) = journal.transaction(id).await?.filter(|t| t.client == client) {
-        let part = transaction.plan.and_then(|plan| plan.parts.into_iter().next());
-        let resource = part.and_then(|part| part.resource).unwrap_or_default();
+        let part = transaction.plan.as_ref().and_then(|plan| plan.parts.first());
+        let resource = part.and_then(|part| part.resource.as_ref()).unwrap_or(&Value::Null);
         if let Some(name) = resource["identifier"][0]["value"].as_str() {
             found.extend(journal.follow_ups_named(name).await?);
         }

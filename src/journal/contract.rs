@@ -51,7 +51,7 @@ fn mark(id: &str, status: Status) -> Mark {
         error: None,
         cause: None,
         mapping: Some("patient".into()),
-        plan: Some(Plan::default()),
+        plan: Some(Arc::new(Plan::default())),
         progress: vec![Progress { status: StepStatus::Done, ..Progress::default() }],
         answer: Some(Answer { status: 200, body: json!({"a": 1}), location: None }),
         orchestrations: Vec::new(),
@@ -430,7 +430,7 @@ async fn rerun_as_planned_keeps_the_plan_and_what_is_done_of_it() {
         ..Progress::default()
     };
     let planned = Mark {
-        plan: Some(Plan::default()),
+        plan: Some(Arc::new(Plan::default())),
         progress: vec![step(StepStatus::Done), step(StepStatus::Failed)],
         ..mark("p", Status::Failed)
     };

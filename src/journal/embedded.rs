@@ -31,7 +31,7 @@ pub struct Embedded {
     seal: Seal,
     objection: Option<String>,
     /// Marks handed over and not yet written: whoever reads a transaction reads them too.
-    pending: Arc<Mutex<HashMap<String, (u64, Mark)>>>,
+    pending: Arc<Mutex<HashMap<String, (u64, Arc<Mark>)>>>,
     marks: AtomicU64,
     max_open: u64,
     tell: Arc<OnceLock<Tell>>,
@@ -186,20 +186,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A transaction as it will read once the mark is written.
-fn marked(mut transaction: Transaction, mark: Mark) -> Transaction {
+fn marked(mut transaction: Transaction, mark: &Mark) -> Transaction {
     if transaction.head.status != Status::Cancelled {
         transaction.head.status = mark.status;
     }
     transaction.head.not_before = mark.not_before;
     transaction.attempts = mark.attempts;
-    transaction.error = mark.error;
-    transaction.cause = mark.cause;
-    transaction.mapping = mark.mapping;
-    transaction.plan = mark.plan.or(transaction.plan);
-    transaction.progress = mark.progress;
-    transaction.answer = mark.answer;
+    transaction.error = mark.error.clone();
+    transaction.cause = mark.cause.clone();
+    transaction.mapping = mark.mapping.clone();
+    transaction.plan = mark.plan.clone().or(transaction.plan);
+    transaction.progress = mark.progress.clone();
+    transaction.answer = mark.answer.clone();
     if !mark.orchestrations.is_empty() {
-        transaction.orchestrations = mark.orchestrations;
+        transaction.orchestrations = mark.orchestrations.clone();
     }
     transaction.finished = (mark.status != Status::Open).then_some(mark.at);
     transaction
@@ -320,8 +320,8 @@ fn overtaken(c: &Connection, head: Head, newer: &str, at: Millis) -> rusqlite::R
 fn insert(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Head> {
     let subjects = with_people(c, &new.subjects)?;
     c.prepare_cached(
-        "INSERT INTO transactions (id, route, client, home, key, digest, subjects, received, body, revision) \
-         VALUES (?1, ?2, ?3, ?4, name(?5), name(?6), seal('subjects', ?1, ?7), ?8, seal('body', ?1, ?9), ?10)",
+        "INSERT INTO transactions (id, route, client, home, key, digest, subjects, received, revision) \
+         VALUES (?1, ?2, ?3, ?4, name(?5), name(?6), seal('subjects', ?1, ?7), ?8, ?9)",
     )?
     .execute(params![
         new.id,
@@ -332,10 +332,13 @@ fn insert(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Head> {
         new.digest,
         to_json(&subjects)?,
         new.received,
-        new.body,
         new.revision
     ])?;
-    Ok(Head { seq: c.last_insert_rowid(), id: new.id.clone(), subjects, status: Status::Open, not_before: 0 })
+    let seq = c.last_insert_rowid();
+    c.prepare_cached("INSERT INTO bodies (seq, body) VALUES (?1, seal('body', ?2, ?3))")?.execute(params![
+        seq, new.id, new.body
+    ])?;
+    Ok(Head { seq, id: new.id.clone(), subjects, status: Status::Open, not_before: 0 })
 }
 
 fn write_via(c: &Connection, openhim: &str, id: &str, at: Millis) -> rusqlite::Result<()> {
@@ -364,8 +367,7 @@ fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
     c.prepare_cached(
         "UPDATE transactions SET status = CASE WHEN status = 'cancelled' THEN status ELSE ?2 END, \
          attempts = ?3, not_before = ?4, error = seal('error', id, ?5), mapping = ?6, \
-         plan = COALESCE(seal('plan', id, ?7), plan), progress = seal('progress', id, ?8), \
-         answer = seal('answer', id, ?9), finished = ?10, cause = ?12, \
+         progress = seal('progress', id, ?7), answer = seal('answer', id, ?8), finished = ?9, cause = ?10, \
          orchestrations = COALESCE(seal('orchestrations', id, ?11), orchestrations) WHERE id = ?1",
     )?
     .execute(params![
@@ -375,13 +377,19 @@ fn write_mark(c: &Connection, mark: &Mark) -> rusqlite::Result<()> {
         mark.not_before,
         mark.error,
         mark.mapping,
-        mark.plan.as_ref().map(to_json).transpose()?,
         to_json(&mark.progress)?,
         mark.answer.as_ref().map(to_json).transpose()?,
         finished,
-        (!mark.orchestrations.is_empty()).then(|| to_json(&mark.orchestrations)).transpose()?,
-        mark.cause
+        mark.cause,
+        (!mark.orchestrations.is_empty()).then(|| to_json(&mark.orchestrations)).transpose()?
     ])?;
+    if let Some(plan) = &mark.plan {
+        c.prepare_cached(
+            "INSERT OR REPLACE INTO plans (seq, plan) \
+             SELECT seq, seal('plan', id, ?2) FROM transactions WHERE id = ?1",
+        )?
+        .execute(params![mark.id, to_json(&**plan)?])?;
+    }
     mark.audit.iter().try_for_each(|event| append(c, event))
 }
 
@@ -443,7 +451,8 @@ fn newer_of(c: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
 }
 
 fn is_forgotten(c: &Connection, id: &str) -> rusqlite::Result<bool> {
-    c.query_row("SELECT length(body) = 0 FROM transactions WHERE id = ?1", [id], |row| row.get(0))
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = t.seq) FROM transactions t WHERE id = ?1";
+    c.query_row(sql, [id], |row| row.get(0))
 }
 
 fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Result<Result<Head, String>> {
@@ -477,12 +486,13 @@ fn change(c: &Connection, id: &str, action: Action, at: Millis) -> rusqlite::Res
         (Action::Rerun, _) => {
             c.execute(
                 "UPDATE transactions SET status = 'open', reruns = reruns + 1, not_before = 0, error = NULL, \
-                 cause = NULL, plan = NULL, progress = NULL, answer = NULL, finished = NULL WHERE id = ?1",
+                 cause = NULL, progress = NULL, answer = NULL, finished = NULL WHERE id = ?1",
                 [id],
             )?;
+            c.execute("DELETE FROM plans WHERE seq = ?1", [head.seq])?;
         }
         (Action::RerunAsPlanned, _) => {
-            let sql = "SELECT unseal('progress', id, progress) FROM transactions WHERE id = ?1 AND plan IS NOT NULL";
+            let sql = "SELECT unseal('progress', id, progress) FROM transactions JOIN plans USING (seq) WHERE id = ?1";
             let progress: Option<Option<String>> = c.query_row(sql, [id], |row| row.get(0)).optional()?;
             let Some(progress) = progress else {
                 return Ok(Err(
@@ -567,14 +577,25 @@ impl Journal for Embedded {
             Ok(Ok(()))
         });
         let written = written.await;
-        // Marks before it were written before it.
-        lock(&self.pending).remove(&id);
+        if written.is_ok() {
+            // Marks before it were written before it.
+            lock(&self.pending).remove(&id);
+        }
         written
     }
 
-    fn mark(&self, mark: Mark) {
+    fn mark(&self, mut mark: Mark) {
         let (pending, id, number) = (self.pending.clone(), mark.id.clone(), self.marks.fetch_add(1, Relaxed));
-        lock(&pending).insert(id.clone(), (number, mark.clone()));
+        let mark = {
+            let mut pending = lock(&pending);
+            // Only the newest is read and kept: it says all that those before it say.
+            if let Some((_, earlier)) = pending.get(&id) {
+                mark.plan = mark.plan.or_else(|| earlier.plan.clone());
+            }
+            let mark = Arc::new(mark);
+            pending.insert(id.clone(), (number, mark.clone()));
+            mark
+        };
         // One that has something for the audit trail is written even if a newer one says all else.
         let of = mark.audit.is_empty().then(|| id.clone());
         self.hand.submit_always(Write {
@@ -601,7 +622,7 @@ impl Journal for Embedded {
         });
         let found = read.await?;
         Ok(found.map(|transaction| match pending {
-            Some(mark) => marked(transaction, mark),
+            Some(mark) => marked(transaction, &mark),
             None => transaction,
         }))
     }

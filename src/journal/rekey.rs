@@ -13,11 +13,9 @@ use std::time::Duration;
 /// What is sealed: table, column, and the row that a value is bound to, in SQL; names are bound to none.
 const SEALED: &[(&str, &[&str], Option<&str>)] = &[
     ("transactions", &["key", "digest"], None),
-    (
-        "transactions",
-        &["subjects", "body", "error", "plan", "progress", "answer", "orchestrations"],
-        Some("id"),
-    ),
+    ("transactions", &["subjects", "error", "progress", "answer", "orchestrations"], Some("id")),
+    ("bodies", &["body"], Some("(SELECT id FROM old.transactions t WHERE t.seq = bodies.seq)")),
+    ("plans", &["plan"], Some("(SELECT id FROM old.transactions t WHERE t.seq = plans.seq)")),
     ("identifiers", &["value", "person"], None),
     ("follow_ups", &["value", "person", "record"], None),
     ("follow_ups", &["content"], Some("kind || ' ' || system || ' ' || unname(value)")),
@@ -25,7 +23,10 @@ const SEALED: &[(&str, &[&str], Option<&str>)] = &[
     ("directory", &["resource"], Some("unname(key)")),
 ];
 
-/// Rows of transactions between two words of how far it is.
+/// Tables of a row or so a transaction.
+const LONG: &[&str] = &["transactions", "bodies", "plans"];
+
+/// Rows of one of them between two words of how far it is.
 const AT_ONCE: i64 = 10_000;
 
 /// Under the newest key; answers what was done. `told` hears how far it is.
@@ -133,18 +134,18 @@ fn copy_table(c: &Connection, table: &str, told: &mut impl FnMut(String)) -> Res
         columns.join(", "),
         values.join(", ")
     );
-    if table != "transactions" {
+    if !LONG.contains(&table) {
         let rows = c.execute(&insert, [])?;
         told(format!("{table}: {rows}"));
         return Ok(());
     }
-    let all: u64 = c.query_row("SELECT COUNT(*) FROM old.transactions", [], |row| row.get(0))?;
+    let all: u64 = c.query_row(&format!("SELECT COUNT(*) FROM old.{table}"), [], |row| row.get(0))?;
     let (mut done, mut last) = (0, 0);
     while done < all {
         done += c
             .execute(&format!("{insert} WHERE seq > ?1 ORDER BY seq LIMIT ?2"), params![last, AT_ONCE])?
             as u64;
-        last = c.query_row("SELECT MAX(seq) FROM main.transactions", [], |row| row.get(0))?;
+        last = c.query_row(&format!("SELECT MAX(seq) FROM main.{table}"), [], |row| row.get(0))?;
         told(format!("{table}: {done} of {all}"));
     }
     Ok(())

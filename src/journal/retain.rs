@@ -64,10 +64,14 @@ fn forget_one(c: &Connection, id: &str, route: &str, status: &str) -> Result<u64
     let answer = confirm::forgotten(id, is_cht, Status::parse(status).unwrap_or(Status::Delivered));
     let gone = c
         .prepare_cached(
-            "UPDATE transactions SET body = x'', plan = NULL, progress = NULL, orchestrations = NULL, \
+            "UPDATE transactions SET progress = NULL, orchestrations = NULL, \
              subjects = seal('subjects', id, '[]'), answer = seal('answer', id, ?2) \
-             WHERE id = ?1 AND length(body) > 0",
+             WHERE id = ?1 AND EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = transactions.seq)",
         )?
         .execute(params![id, to_json(&answer)?])?;
+    for table in ["bodies", "plans"] {
+        let sql = format!("DELETE FROM {table} WHERE seq = (SELECT seq FROM transactions WHERE id = ?1)");
+        c.prepare_cached(&sql)?.execute([id])?;
+    }
     Ok(gone as u64)
 }

@@ -7,6 +7,7 @@ use rusqlite::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub(super) const HEAD: &str = "seq, id, unseal('subjects', id, subjects), status, not_before";
 
@@ -21,8 +22,8 @@ pub(super) fn head(row: &rusqlite::Row) -> Result<Head> {
 }
 
 pub(super) const TRANSACTION: &str = "seq, id, unseal('subjects', id, subjects), status, not_before, route, client, \
-     home, received, unseal('body', id, body), reruns, attempts, mapping, COALESCE(unseal('error', id, error), cause), \
-     unseal('plan', id, plan), unseal('progress', id, progress), unseal('answer', id, answer), finished, \
+     home, received, (SELECT unseal('body', id, body) FROM bodies WHERE bodies.seq = transactions.seq), reruns, attempts, mapping, COALESCE(unseal('error', id, error), cause), \
+     (SELECT unseal('plan', id, plan) FROM plans WHERE plans.seq = transactions.seq), unseal('progress', id, progress), unseal('answer', id, answer), finished, \
      unseal('orchestrations', id, orchestrations), EXISTS (SELECT 1 FROM via WHERE via.id = transactions.id), cause";
 
 pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
@@ -37,7 +38,7 @@ pub(super) fn transaction(row: &rusqlite::Row) -> Result<Transaction> {
         attempts: row.get(11)?,
         mapping: row.get(12)?,
         error: row.get(13)?,
-        plan: optional_json(row, 14)?,
+        plan: optional_json(row, 14)?.map(Arc::new),
         progress: optional_json(row, 15)?.unwrap_or_default(),
         answer: optional_json(row, 16)?,
         finished: row.get(17)?,

@@ -112,6 +112,19 @@ CREATE TABLE sealed (key_id TEXT NOT NULL);
 -- The error in our words, which name nobody: never sealed.
 ALTER TABLE transactions ADD COLUMN cause TEXT;
 "#,
+    r#"
+-- What came and what is to be done, apart from how far it is: that is written anew with each step.
+CREATE TABLE bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE plans (seq INTEGER PRIMARY KEY, plan TEXT NOT NULL);
+INSERT INTO bodies SELECT seq, body FROM transactions WHERE length(body) > 0;
+INSERT INTO plans SELECT seq, plan FROM transactions WHERE plan IS NOT NULL;
+ALTER TABLE transactions DROP COLUMN body;
+ALTER TABLE transactions DROP COLUMN plan;
+CREATE TRIGGER contents_gone AFTER DELETE ON transactions BEGIN
+  DELETE FROM bodies WHERE seq = old.seq;
+  DELETE FROM plans WHERE seq = old.seq;
+END;
+"#,
 ];
 
 /// Brings a journal of any earlier release up to this one. A newer one is refused, not guessed at.

@@ -6,7 +6,7 @@ use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
 use crate::domain::orchestration::MOST;
-use crate::domain::plan::{Act, News, Progress, Status, StepStatus};
+use crate::domain::plan::{Act, News, Progress, Status, Step, StepStatus};
 use crate::domain::redact::redact;
 use crate::failpoint::reach;
 use crate::flow::audit::patients;
@@ -21,6 +21,7 @@ use crate::flow::{off_the_loop, orchestrations};
 use crate::planted::{Bug, is_planted};
 use crate::translate::{Refusal, Source};
 use serde_json::Value;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Corridor {
@@ -129,9 +130,10 @@ impl Corridor {
         transaction.mapping = Some(translated.label());
         let (plan, facts) = identify(&self.inner.near, transaction, translated).await?;
         transaction.progress = plan.steps.iter().map(|_| Default::default()).collect();
-        transaction.plan = Some(plan);
+        transaction.plan = Some(Arc::new(plan));
         (transaction.error, transaction.cause) = (None, None);
         let mark = self.mark_of(transaction, Status::Open, 0, None);
+        let mark = Mark { plan: transaction.plan.clone(), ..mark };
         match facts.is_empty() {
             true => {
                 self.inner.near.journal.mark(mark);
@@ -150,6 +152,7 @@ impl Corridor {
     }
 
     async fn deliver_due(&self, mut transaction: Transaction, body: &Value) -> Verdict {
+        let plan = transaction.plan.clone().unwrap_or_default();
         let mut busy = false;
         let mut tried = Vec::new();
         let mut told = Vec::new();
@@ -160,9 +163,7 @@ impl Corridor {
             if self.inner.stop.is_cancelled() {
                 break;
             }
-            let Some(step) = transaction.plan.as_ref().and_then(|plan| plan.steps.get(index)).cloned() else {
-                break;
-            };
+            let step = &plan.steps[index];
             let entry = self.inner.traffic.schedule().enter(
                 &step.destination,
                 transaction.head.seq,
@@ -177,7 +178,7 @@ impl Corridor {
                     progress.cause = progress.error.clone();
                 }
                 gate::Entry::Open => {
-                    self.try_step(&mut transaction, index, &step, body).await;
+                    self.try_step(&mut transaction, &plan.steps, index, body).await;
                     told.extend(delivered(&step.destination, &transaction.progress[index]));
                 }
             }
@@ -188,19 +189,20 @@ impl Corridor {
     async fn try_step(
         &self,
         transaction: &mut Transaction,
+        steps: &[Step],
         index: usize,
-        step: &crate::domain::plan::Step,
         body: &Value,
     ) {
         reach("before-delivery");
+        let step = &steps[index];
         let mut call = Call { traffic: &self.inner.traffic, destination: &step.destination, ended: false };
         if is_planted(Bug::MarkBeforeDelivery) {
             let mut early = transaction.clone();
             early.progress[index].status = StepStatus::Done;
             self.inner.near.journal.mark(self.mark_of(&early, status_of(&early), 0, None));
         }
-        let steps = transaction.plan.as_ref().map_or(&[][..], |plan| &plan.steps[..index]);
-        let result = deliver(&self.inner.near, step, (steps, &transaction.progress[..index])).await;
+        let earlier = (&steps[..index], &transaction.progress[..index]);
+        let result = deliver(&self.inner.near, step, earlier).await;
         reach("after-delivery");
         let again = transaction.progress[index].attempts > 0;
         call.end(result.as_ref().err(), again);
@@ -454,6 +456,7 @@ impl Corridor {
         since.is_some_and(|since| self.inner.options.backoff.is_exhausted(since, now))
     }
 
+    /// How it stands; its plan is as it was.
     fn mark_of(
         &self,
         transaction: &Transaction,
@@ -471,7 +474,7 @@ impl Corridor {
             error: transaction.error.clone(),
             cause: transaction.cause.clone(),
             mapping: transaction.mapping.clone(),
-            plan: transaction.plan.clone(),
+            plan: None,
             progress: transaction.progress.clone(),
             answer,
             orchestrations: transaction.orchestrations.clone(),

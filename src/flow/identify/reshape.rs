@@ -1,38 +1,75 @@
 //! Resources made fit for another server. Pure.
-use crate::domain::follow_up::Meaning;
+use crate::domain::fhir::Target;
+use crate::domain::follow_up::{Draft, Meaning, Subject};
 use crate::domain::identifier::{Identifier, system};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// Identifiers without a system, and a system's own ids, are the client's: two clients' `Patient/1`
 /// are two people.
-pub(super) fn scoped(meaning: Meaning, client: &str) -> Meaning {
-    let Ok(mut value) = serde_json::to_value(&meaning) else { return meaning };
-    let own = system::own(client);
-    if !replace_system(&mut value, &own) {
-        return meaning;
+pub(super) fn scoped(mut meaning: Meaning, client: &str) -> Meaning {
+    let own = Own(system::own(client));
+    match &mut meaning {
+        Meaning::Resources(draft) => own.draft(draft),
+        Meaning::Outcome(outcome) => own.draft(&mut outcome.draft),
+        Meaning::FollowUpRequest(request) => {
+            own.identifier(&mut request.identifier);
+            own.subject(&mut request.subject);
+            request.focus.iter_mut().for_each(|focus| own.identifier(focus));
+            own.value(&mut request.resource);
+            own.fields(&mut request.record.fields);
+        }
+        Meaning::ReferralUpdate(update) => {
+            own.identifier(&mut update.referral);
+            own.subject(&mut update.subject);
+            own.value(&mut update.resource);
+            own.fields(&mut update.record.fields);
+        }
+        Meaning::Ignored(_) => {}
     }
-    serde_json::from_value(value).unwrap_or(meaning)
+    meaning
 }
 
-pub(super) fn replace_system(value: &mut Value, own: &str) -> bool {
-    match value {
-        Value::Array(items) => {
-            items.iter_mut().map(|item| replace_system(item, own)).filter(|changed| *changed).count() > 0
+/// The client's system, in place of none.
+struct Own(String);
+
+impl Own {
+    fn identifier(&self, identifier: &mut Identifier) {
+        if identifier.system == system::REQUEST {
+            identifier.system.clone_from(&self.0);
         }
-        Value::Object(fields) => {
-            let mut any = false;
-            for (key, field) in fields {
-                if key == "system" && field == system::REQUEST {
-                    *field = json!(own);
-                    any = true;
-                } else {
-                    any = replace_system(field, own) || any;
-                }
+    }
+
+    fn subject(&self, subject: &mut Subject) {
+        subject.identifiers.iter_mut().for_each(|identifier| self.identifier(identifier));
+    }
+
+    fn draft(&self, draft: &mut Draft) {
+        for entry in &mut draft.entries {
+            if let Target::Identifier(identifier) = &mut entry.target {
+                self.identifier(identifier);
             }
-            any
+            self.value(&mut entry.resource);
         }
-        _ => false,
+        draft.subject.iter_mut().for_each(|subject| self.subject(subject));
+        draft.referral.iter_mut().for_each(|referral| self.identifier(referral));
+    }
+
+    fn value(&self, value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
+            Value::Object(fields) => self.fields(fields),
+            _ => {}
+        }
+    }
+
+    fn fields(&self, fields: &mut Map<String, Value>) {
+        for (key, field) in fields {
+            match key == "system" && field == system::REQUEST {
+                true => *field = json!(self.0),
+                false => self.value(field),
+            }
+        }
     }
 }
 

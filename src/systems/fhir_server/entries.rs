@@ -14,29 +14,36 @@ pub(super) enum Planned {
     Create(Value),
 }
 
-pub(super) fn planned(entry: &Entry, existing: Option<&Value>) -> Planned {
+pub(super) fn planned(entry: Entry, existing: Option<&Value>) -> Planned {
     let kind = entry.resource_type();
     let there = existing.and_then(|e| e["id"].as_str()).map(|id| format!("{kind}/{id}"));
-    match (there, &entry.write, &entry.target) {
+    match (there, entry.write, entry.target) {
         (Some(reference), Write::CreateIfMissing, _) => Planned::Nothing(reference),
         (Some(reference), write, _) => {
             let body = match (write, existing) {
-                (Write::Merge { keep }, Some(theirs)) => merge(&entry.resource, theirs, keep),
+                (Write::Merge { keep }, Some(theirs)) => merge(&entry.resource, theirs, &keep),
                 (Write::Whole { keep }, Some(theirs)) => {
-                    merge(&entry.resource, &taken_back(theirs, &entry.resource), keep)
+                    merge(&entry.resource, &taken_back(theirs, &entry.resource), &keep)
                 }
-                _ => entry.resource.clone(),
+                _ => entry.resource,
             };
             if existing.is_some_and(|theirs| is_same(theirs, &body)) {
                 return Planned::Nothing(reference);
             }
-            Planned::Update(reference.clone(), with_id(body, &reference))
+            let body = with_id(body, &reference);
+            Planned::Update(reference, body)
         }
         (None, _, Target::Id(reference)) => {
-            Planned::Update(reference.clone(), with_id(entry.resource.clone(), reference))
+            let body = with_id(entry.resource, &reference);
+            Planned::Update(reference, body)
         }
-        (None, _, _) => Planned::Create(entry.resource.clone()),
+        (None, _, _) => Planned::Create(entry.resource),
     }
+}
+
+/// Of a resource as a server has it.
+pub(super) fn version(theirs: &Value) -> Option<&str> {
+    theirs["meta"]["versionId"].as_str()
 }
 
 fn with_id(mut body: Value, reference: &str) -> Value {
@@ -184,31 +191,37 @@ pub(super) fn is_replaced(entry: &Entry) -> bool {
 }
 
 /// One transaction Bundle, and the references of what is there already.
-pub(super) fn transaction(entries: &[Entry], existing: &[Option<Value>]) -> (Value, ServerIds) {
+pub(super) fn transaction(entries: Vec<Entry>, existing: Vec<Option<Value>>) -> (Value, ServerIds) {
     let mut known = ServerIds::new();
-    let mut all = Vec::new();
-    for (entry, existing) in entries.iter().zip(existing) {
+    let mut all = Vec::with_capacity(entries.len());
+    for (entry, existing) in entries.into_iter().zip(existing) {
+        let (full_url, creation) = (entry.full_url.clone(), creation(&entry));
         let (resource, request) = match planned(entry, existing.as_ref()) {
             Planned::Nothing(reference) => {
-                known.insert(entry.full_url.clone(), reference);
+                known.insert(full_url, reference);
                 continue;
             }
             Planned::Update(reference, body) => {
                 let mut request = json!({"method": "PUT", "url": reference});
-                if let Some(version) = existing.as_ref().and_then(|e| e["meta"]["versionId"].as_str()) {
+                if let Some(version) = existing.as_ref().and_then(version) {
                     request["ifMatch"] = json!(format!("W/\"{version}\""));
                 }
-                known.insert(entry.full_url.clone(), reference);
+                known.insert(full_url.clone(), reference);
                 (body, request)
             }
-            Planned::Create(body) => (body, creation(entry)),
+            Planned::Create(body) => (body, creation),
         };
-        all.push(json!({"fullUrl": entry.full_url, "resource": resource, "request": request}));
+        // `json!` would copy the resource.
+        let mut one = json!({"fullUrl": full_url, "request": request});
+        one["resource"] = resource;
+        all.push(one);
     }
-    for entry in &mut all {
-        entry["resource"] = with_references(entry["resource"].take(), &known);
+    if !known.is_empty() {
+        all.iter_mut().for_each(|entry| refer(&mut entry["resource"], &known));
     }
-    (json!({"resourceType": "Bundle", "type": "transaction", "entry": all}), known)
+    let mut bundle = json!({"resourceType": "Bundle", "type": "transaction"});
+    bundle["entry"] = Value::Array(all);
+    (bundle, known)
 }
 
 fn creation(entry: &Entry) -> Value {
@@ -222,29 +235,23 @@ fn creation(entry: &Entry) -> Value {
 }
 
 /// References to entries become references to what the server has.
-pub(super) fn with_references(mut value: Value, ids: &ServerIds) -> Value {
-    rewrite(&mut value, ids);
-    value
-}
-
-fn rewrite(value: &mut Value, ids: &ServerIds) {
+pub(super) fn refer(value: &mut Value, ids: &ServerIds) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| rewrite(item, ids)),
+        Value::Array(items) => items.iter_mut().for_each(|item| refer(item, ids)),
         Value::Object(fields) => {
             if let Some(Value::String(reference)) = fields.get_mut("reference")
                 && let Some(known) = ids.get(reference)
             {
                 *reference = known.clone();
             }
-            fields.values_mut().for_each(|field| rewrite(field, ids));
+            fields.values_mut().for_each(|field| refer(field, ids));
         }
         _ => {}
     }
 }
 
 /// Each behind those that it refers to; of those that refer to each other the first stays first.
-pub(super) fn referred_first(entries: &[Entry]) -> Vec<&Entry> {
-    let mut left: Vec<&Entry> = entries.iter().collect();
+pub(super) fn referred_first(mut left: Vec<Entry>) -> Vec<Entry> {
     let mut ordered = Vec::with_capacity(left.len());
     while !left.is_empty() {
         let waits = |entry: &Entry| {
@@ -415,7 +422,7 @@ mod tests {
         visit.full_url = "urn:uuid:e".into();
         visit.resource = json!({"resourceType": "Encounter", "subject": {"reference": "urn:uuid:p"}});
         let (bundle, ids) =
-            transaction(&[entry(Write::Merge { keep: vec![] }), visit], &[Some(theirs), None]);
+            transaction(vec![entry(Write::Merge { keep: vec![] }), visit], vec![Some(theirs), None]);
         assert_eq!(bundle["entry"][0]["request"]["url"], "Patient/7");
         assert_eq!(bundle["entry"][0]["request"]["ifMatch"], "W/\"3\"");
         assert_eq!(bundle["entry"][1]["resource"]["subject"]["reference"], "Patient/7");
@@ -428,7 +435,7 @@ mod tests {
         let mut theirs = entry(Write::Replace).resource;
         theirs["id"] = json!("7");
         theirs["meta"] = json!({"versionId": "3"});
-        let (bundle, ids) = transaction(&[entry(Write::Merge { keep: vec![] })], &[Some(theirs)]);
+        let (bundle, ids) = transaction(vec![entry(Write::Merge { keep: vec![] })], vec![Some(theirs)]);
         assert_eq!(bundle["entry"], json!([]));
         assert_eq!(ids["urn:uuid:p"], "Patient/7");
     }
@@ -441,7 +448,7 @@ mod tests {
             ..entry(Write::Replace)
         };
         let order = |entries: &[Entry]| -> Vec<String> {
-            referred_first(entries).into_iter().map(|entry| entry.full_url.clone()).collect()
+            referred_first(entries.to_vec()).into_iter().map(|entry| entry.full_url).collect()
         };
         assert_eq!(
             order(&[named("visit", "request"), named("request", "person"), named("person", "")]),

@@ -180,11 +180,11 @@ impl FhirApi {
         }
     }
 
-    /// The entries, each with what the server has of it. A resource that was deleted there is looked for
+    /// What the server has of each entry. A resource that was deleted there is looked for
     /// by its identifier, and else made anew: servers give ids themselves.
-    async fn looked_up(&self, entries: &[Entry]) -> Result<(Vec<Entry>, Vec<Option<Value>>), Failure> {
-        let (mut wanted, mut existing) = (entries.to_vec(), Vec::with_capacity(entries.len()));
-        for entry in &mut wanted {
+    async fn look_up(&self, entries: &mut [Entry]) -> Result<Vec<Option<Value>>, Failure> {
+        let mut existing = Vec::with_capacity(entries.len());
+        for entry in entries {
             // What is replaced by its identifier the server finds itself.
             if entries::is_replaced(entry) {
                 existing.push(None);
@@ -200,12 +200,12 @@ impl FhirApi {
             }
             existing.push(there);
         }
-        Ok((wanted, existing))
+        Ok(existing)
     }
 
-    async fn write_together(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
-        let (entries, existing) = self.looked_up(entries).await?;
-        let (bundle, mut ids) = entries::transaction(&entries, &existing);
+    async fn write_together(&self, mut entries: Vec<Entry>) -> Result<ServerIds, Failure> {
+        let existing = self.look_up(&mut entries).await?;
+        let (bundle, mut ids) = entries::transaction(entries, existing);
         if bundle["entry"].as_array().is_some_and(|all| !all.is_empty()) {
             let answer = self.send(self.request(Method::POST, ""), Some(&bundle)).await?;
             let told = self.transaction_ids(&bundle, &answer);
@@ -215,46 +215,45 @@ impl FhirApi {
     }
 
     /// One by one; each refers to those before it by the ids that the server gave them.
-    async fn write_singly(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
+    async fn write_singly(&self, entries: Vec<Entry>) -> Result<ServerIds, Failure> {
         let mut ids = ServerIds::new();
-        for entry in entries::referred_first(entries) {
-            let (entry, existing) = match entries::is_replaced(entry) {
-                true => (entry.clone(), self.existing(entry).await?),
-                false => {
-                    let (mut one, mut existing) = self.looked_up(std::slice::from_ref(entry)).await?;
-                    (one.remove(0), existing.remove(0))
-                }
+        for mut entry in entries::referred_first(entries) {
+            let existing = match entries::is_replaced(&entry) {
+                true => self.existing(&entry).await?,
+                false => self.look_up(std::slice::from_mut(&mut entry)).await?.pop().flatten(),
             };
-            let reference = self.write_one(&entry, existing.as_ref(), &ids).await?;
-            ids.insert(entry.full_url.clone(), reference);
+            let full_url = entry.full_url.clone();
+            let reference = self.write_one(entry, existing, &ids).await?;
+            ids.insert(full_url, reference);
         }
         Ok(ids)
     }
 
     async fn write_one(
         &self,
-        entry: &Entry,
-        existing: Option<&Value>,
+        entry: Entry,
+        existing: Option<Value>,
         ids: &ServerIds,
     ) -> Result<String, Failure> {
-        let kind = entry.resource_type();
-        let (method, path, body) = match entries::planned(entry, existing) {
+        let kind = entry.resource_type().to_string();
+        let target = entry.target.clone();
+        let (method, path, mut body) = match entries::planned(entry, existing.as_ref()) {
             entries::Planned::Nothing(reference) => return Ok(reference),
             entries::Planned::Update(reference, body) => (Method::PUT, reference, body),
-            entries::Planned::Create(body) => (Method::POST, kind.to_string(), body),
+            entries::Planned::Create(body) => (Method::POST, kind.clone(), body),
         };
-        let body = entries::with_references(body, ids);
+        entries::refer(&mut body, ids);
         let mut request = self.request(method.clone(), &path);
-        if let (Target::Identifier(identifier), true) = (&entry.target, method == Method::POST) {
+        if let (Target::Identifier(identifier), true) = (&target, method == Method::POST) {
             request =
                 request.header("If-None-Exist", format!("identifier={}", query_value(&identifier.token())));
         }
-        if let Some(version) = existing.and_then(|e| e["meta"]["versionId"].as_str()) {
+        if let Some(version) = existing.as_ref().and_then(entries::version) {
             request = request.header(header::IF_MATCH, format!("W/\"{version}\""));
         }
         let answer = self.send(request, Some(&body)).await?;
         self.succeeded(&answer).map_err(|failure| conflict_is_transient(failure, &answer))?;
-        entries::reference_of(kind, &path, &answer).ok_or_else(|| {
+        entries::reference_of(&kind, &path, &answer).ok_or_else(|| {
             Failure::transient(format!("{} did not say which id it gave the {kind}", self.name))
         })
     }
@@ -275,31 +274,31 @@ impl FhirApi {
         ))
     }
 
-    /// The reference of what was there a while ago, if it is only to be there.
-    fn is_there(&self, entry: &Entry) -> Option<String> {
-        let key = there_key(entry)?;
+    /// The reference of what was there a while ago.
+    fn is_there(&self, key: &str) -> Option<String> {
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
-        there.get(&key).filter(|(_, at)| at.elapsed() < THERE).map(|(reference, _)| reference.clone())
+        there.get(key).filter(|(_, at)| at.elapsed() < THERE).map(|(reference, _)| reference.clone())
     }
 
-    fn note_there(&self, entries: &[Entry], ids: &ServerIds) {
+    /// `kept` are keys, and what each is called among the entries.
+    fn note_there(&self, kept: Vec<(String, String)>, ids: &ServerIds) {
         let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         if there.len() > 10_000 {
             there.clear();
         }
-        for entry in entries {
-            if let (Some(key), Some(reference)) = (there_key(entry), ids.get(&entry.full_url)) {
+        for (key, full_url) in kept {
+            if let Some(reference) = ids.get(&full_url) {
                 there.insert(key, (reference.clone(), Instant::now()));
             }
         }
     }
 
-    fn forget_there(&self, entries: &[Entry]) {
+    fn forget_there(&self, keys: &[String]) {
         let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().filter_map(there_key).for_each(|key| drop(there.remove(&key)));
+        keys.iter().for_each(|key| drop(there.remove(key)));
     }
 
-    async fn write_locked(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
+    async fn write_locked(&self, entries: Vec<Entry>) -> Result<ServerIds, Failure> {
         if entries.is_empty() {
             return Ok(ServerIds::new());
         }
@@ -336,6 +335,7 @@ impl FhirApi {
 /// How long what was there counts as being there.
 const THERE: Duration = Duration::from_secs(600);
 
+/// Of what is only to be there.
 fn there_key(entry: &Entry) -> Option<String> {
     match (&entry.write, &entry.target) {
         (Write::CreateIfMissing, Target::Identifier(identifier)) => {
@@ -356,27 +356,34 @@ fn conflict_is_transient(failure: Failure, answer: &Answer) -> Failure {
 
 #[async_trait]
 impl FhirServer for FhirApi {
-    async fn write(&self, entries: &[Entry]) -> Result<ServerIds, Failure> {
-        let mut known = ServerIds::new();
-        let mut wanted = Vec::with_capacity(entries.len());
+    async fn write(&self, entries: Vec<Entry>) -> Result<ServerIds, Failure> {
+        let (mut known, mut there) = (ServerIds::new(), Vec::new());
+        let (mut wanted, mut kept) = (Vec::with_capacity(entries.len()), Vec::new());
         for entry in entries {
-            match self.is_there(entry) {
-                Some(reference) => drop(known.insert(entry.full_url.clone(), reference)),
-                None => wanted.push(entry.clone()),
+            let key = there_key(&entry);
+            match key.as_ref().and_then(|key| self.is_there(key)) {
+                Some(reference) => {
+                    known.insert(entry.full_url, reference);
+                    there.extend(key);
+                }
+                None => {
+                    kept.extend(key.map(|key| (key, entry.full_url.clone())));
+                    wanted.push(entry);
+                }
             }
         }
-        for entry in &mut wanted {
-            entry.resource = entries::with_references(entry.resource.take(), &known);
+        if !known.is_empty() {
+            wanted.iter_mut().for_each(|entry| entries::refer(&mut entry.resource, &known));
         }
-        match self.write_locked(&wanted).await {
+        match self.write_locked(wanted).await {
             Ok(ids) => {
-                self.note_there(&wanted, &ids);
+                self.note_there(kept, &ids);
                 known.extend(ids);
                 Ok(known)
             }
             // One of them may have been deleted: the next try looks.
             Err(failure) if failure.kind == FailureKind::Permanent && !known.is_empty() => {
-                self.forget_there(entries);
+                self.forget_there(&there);
                 Err(Failure { kind: FailureKind::Transient(None), ..failure })
             }
             Err(failure) => Err(failure),
