@@ -4,11 +4,10 @@ use super::reply::{self, Reader, refusal};
 use super::request::{LARGE, Place, Read, off_the_loop_if};
 use crate::config::Role;
 use crate::domain::audit::Act;
-use crate::domain::fhir::{identifiers, mark_create_only, set_identifiers};
-use crate::domain::follow_up::Kind;
+use crate::domain::fhir::{identifiers, mark_create_only, mark_if_match, set_identifiers};
+use crate::domain::follow_up::{FollowUp, Kind};
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
-use crate::domain::plan::FollowUp;
 use crate::flow::audit::patients;
 use crate::flow::corridor::Message;
 use crate::flow::identify::directory_key;
@@ -19,6 +18,7 @@ use crate::translate::{
 };
 use axum::extract::{Request, State};
 use axum::response::Response;
+use hyper::header::{HeaderMap, IF_MATCH};
 use serde_json::{Value, json};
 
 const ROLES: &[Role] = &[Role::Fhir];
@@ -82,12 +82,18 @@ pub(super) async fn update(
     Place((kind, id)): Place<(String, String)>,
     request: Request,
 ) -> Response {
-    let read = match receive(&door, request, roles_of(&kind)).await {
+    let seen = version_seen(request.headers(), &kind);
+    let mut read = match receive(&door, request, roles_of(&kind)).await {
         Ok(read) => read,
         Err(refused) => return *refused,
     };
     if let Some(no) = is_no_route(&kind) {
         return no;
+    }
+    match seen {
+        Some(Ok(version)) => mark_if_match(&mut read.body, &version),
+        Some(Err(why)) => return refusal(Reader::Fhir, 400, "not-supported", "", why),
+        None => {}
     }
     if read.body["id"].as_str() != Some(&id) {
         let path = format!("{kind}.id");
@@ -96,6 +102,20 @@ pub(super) async fn update(
     }
     let route = route_for(&read, &kind);
     take(&door, read, route, Some(&kind), 200).await
+}
+
+/// The version that may be changed only (<https://hl7.org/fhir/R4/http.html#concurrency>): `W/"3"`.
+fn version_seen(headers: &HeaderMap, kind: &str) -> Option<Result<String, &'static str>> {
+    let seen = headers.get(IF_MATCH)?;
+    if !matches!(kind, "ServiceRequest" | "Task") {
+        return Some(Err("If-Match is taken for ServiceRequest and Task: nothing else has versions here"));
+    }
+    let version = seen
+        .to_str()
+        .ok()
+        .and_then(|seen| seen.strip_prefix("W/").unwrap_or(seen).strip_prefix('"')?.strip_suffix('"'));
+    let is_number = |version: &&str| !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
+    Some(version.filter(is_number).map(String::from).ok_or("If-Match is a version such as W/\"3\""))
 }
 
 /// CHT's outbound puts its CHWs here too.
@@ -390,7 +410,8 @@ async fn read_one(door: &Door, client: &str, kind: &str, id: &str) -> Result<Opt
     {
         found.extend(journal.follow_up(Kind::FollowUp, &identifier).await?);
     }
-    let own = |f: &FollowUp| f.client == client && f.resource["resourceType"] == kind;
+    let view = door.corridor().view(client);
+    let own = |f: &FollowUp| view.shows(f) && f.resource_type() == kind;
     Ok(found.into_iter().find(own).map(|follow_up| {
         let mut resource = follow_up.shown();
         resource["id"] = json!(id);
@@ -414,12 +435,12 @@ pub(super) async fn read(
             let about = patients(&route, &caller.id, caller.destination.as_deref(), &resource);
             let act = Act::Read { what: format!("{kind}/{id}") };
             match door.shows(Reader::Fhir, caller, act, None, about).await {
-                Ok(()) => reply::json_response(Reader::Fhir, 200, &resource),
+                Ok(()) => reply::with_version(reply::json_response(Reader::Fhir, 200, &resource), &resource),
                 Err(refused) => *refused,
             }
         }
         Ok(None) => {
-            let text = "only requests that you sent here can be read here";
+            let text = "only requests that you sent here, and referrals to your facilities, can be read here";
             refusal(Reader::Fhir, 404, "not-found", "", text)
         }
         Err(error) => door.unsafe_now(Reader::Fhir, &error),

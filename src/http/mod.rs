@@ -7,12 +7,15 @@ mod connections;
 mod fhir;
 mod health;
 mod json;
+mod measures;
 mod openapi;
 mod openhim;
 mod push;
 mod reply;
 mod request;
+mod requests;
 pub mod server;
+mod subscriptions;
 mod trail;
 
 use crate::config::{self, Role};
@@ -117,7 +120,13 @@ impl Door {
             .route("/fhir/metadata", get(fhir::metadata))
             .route("/fhir/AuditEvent", get(trail::search))
             .route("/fhir/AuditEvent/{id}", get(trail::read))
-            .route("/fhir/{Type}", post(fhir::create).put(fhir::update_by_identifier))
+            .route("/fhir/MeasureReport", get(measures::report))
+            .route("/fhir/Subscription", post(subscriptions::create).get(subscriptions::list))
+            .route(
+                "/fhir/Subscription/{id}",
+                get(subscriptions::read).put(subscriptions::update).delete(subscriptions::delete),
+            )
+            .route("/fhir/{Type}", post(fhir::create).put(fhir::update_by_identifier).get(requests::search))
             .route("/fhir/{Type}/{id}", put(fhir::update).get(fhir::read))
             .route("/transactions", get(admin::list))
             .route("/transactions/{id}", get(admin::show))

@@ -168,7 +168,7 @@ impl Door {
     }
 
     /// The FHIR base by which the caller came.
-    fn address(&self, headers: &HeaderMap, base: &str) -> String {
+    pub(super) fn address(&self, headers: &HeaderMap, base: &str) -> String {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         format!("{}://{host}{base}/fhir", if self.0.tls { "https" } else { "http" })
     }

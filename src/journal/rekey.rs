@@ -23,6 +23,7 @@ const SEALED: &[(&str, &[&str], Option<&str>)] = &[
     ("follow_ups", &["content"], Some("kind || ' ' || system || ' ' || unname(value)")),
     ("directory", &["key"], None),
     ("directory", &["resource"], Some("unname(key)")),
+    ("subscriptions", &["content"], Some("id")),
 ];
 
 /// Rows of transactions between two words of how far it is.

@@ -1,6 +1,6 @@
 //! Between rows and the corridor's types.
-use crate::domain::follow_up::Kind;
-use crate::domain::plan::{FollowUp, Status};
+use crate::domain::follow_up::{FollowUp, Kind};
+use crate::domain::plan::Status;
 use crate::flow::ports::{Head, Row, Transaction};
 use rusqlite::types::Type;
 use rusqlite::{Error, Result};

@@ -112,6 +112,36 @@ CREATE TABLE sealed (key_id TEXT NOT NULL);
 -- The error in our words, which name nobody: never sealed.
 ALTER TABLE transactions ADD COLUMN cause TEXT;
 "#,
+    r#"
+-- What a request is found by; `wakes` is its next day, `claimed` and `completed` when that was first so.
+ALTER TABLE follow_ups ADD COLUMN id TEXT;
+ALTER TABLE follow_ups ADD COLUMN type TEXT;
+ALTER TABLE follow_ups ADD COLUMN client TEXT;
+ALTER TABLE follow_ups ADD COLUMN status TEXT;
+ALTER TABLE follow_ups ADD COLUMN requester TEXT;
+ALTER TABLE follow_ups ADD COLUMN performer TEXT;
+ALTER TABLE follow_ups ADD COLUMN flag TEXT;
+ALTER TABLE follow_ups ADD COLUMN authored INTEGER;
+ALTER TABLE follow_ups ADD COLUMN created INTEGER;
+ALTER TABLE follow_ups ADD COLUMN updated INTEGER;
+ALTER TABLE follow_ups ADD COLUMN wakes INTEGER;
+ALTER TABLE follow_ups ADD COLUMN claimed INTEGER;
+ALTER TABLE follow_ups ADD COLUMN completed INTEGER;
+ALTER TABLE follow_ups ADD COLUMN outcome TEXT;
+ALTER TABLE follow_ups ADD COLUMN program TEXT;
+CREATE INDEX follow_ups_by_id ON follow_ups (id);
+CREATE INDEX follow_ups_of_client ON follow_ups (kind, client, type, status, updated);
+CREATE INDEX follow_ups_of_performer ON follow_ups (kind, performer, type, status, updated);
+CREATE INDEX follow_ups_of_kind ON follow_ups (kind, type, status, updated);
+CREATE INDEX follow_ups_wake ON follow_ups (wakes) WHERE wakes IS NOT NULL;
+-- Clients' FHIR Subscriptions.
+CREATE TABLE subscriptions (
+  id      TEXT PRIMARY KEY,
+  client  TEXT NOT NULL,
+  type    TEXT NOT NULL,
+  content TEXT NOT NULL
+) WITHOUT ROWID;
+"#,
 ];
 
 /// Brings a journal of any earlier release up to this one. A newer one is refused, not guessed at.

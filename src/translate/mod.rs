@@ -16,6 +16,7 @@ mod set;
 mod shape;
 mod store;
 mod values;
+mod withdrawal;
 
 pub use conformance::{Conformance, capabilities};
 pub use guess::guess_route;
@@ -25,9 +26,10 @@ pub use set::Set;
 pub use shape::{
     Profiles, TYPES, add_problems, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles,
 };
+pub use withdrawal::Withdrawal;
 
 use crate::config;
-use crate::domain::follow_up::Meaning;
+use crate::domain::follow_up::{Lapse, Meaning, State};
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
 use arc_swap::ArcSwap;
@@ -110,7 +112,7 @@ fn missing(path: &str) -> Refusal {
 const MOST_TOLD: usize = 10;
 
 /// What is done in Rust, because it keeps what came instead of mapping it.
-const BUILT_IN: &[&str] = &["drop-in", "store"];
+const BUILT_IN: &[&str] = &["drop-in", "store", "lapse"];
 
 /// The mappings in force. Reloading takes the place of all of them at once.
 pub struct Mappings {
@@ -187,6 +189,7 @@ impl Mappings {
             Route::DropIn(kind) if kind == "Encounter" => work.document(None),
             Route::DropIn(kind) => work.drop_in(kind),
             Route::ServiceRequest => work.request(),
+            Route::Lapse => lapse(source.body),
             Route::Fhir(kind) if kind.is_empty() => work.bundle(),
             Route::Fhir(kind) if kind == "Practitioner" => work.drop_in(kind),
             Route::Fhir(_) | Route::Poll(_) => {
@@ -327,12 +330,20 @@ impl<'a> Translation<'a> {
 
     /// `message` of a request.
     fn message_of(&self, request: &inbound::Request, door: Door) -> Value {
-        let kind = if door == Door::DropIn { "interop-request" } else { "request" };
+        let kind = match (request.state, door) {
+            (State::Requested, Door::DropIn) => "interop-request",
+            (State::Requested, Door::Fhir) => "request",
+            // Nobody is to be asked: it takes a request back.
+            _ => "withdrawal",
+        };
         let mut message = json!({"route": served(self.source.route), "kind": kind,
             "received": self.source.received, "state": request.state.task_status(),
             "identifier": {"system": request.identifier.system, "value": request.identifier.value}});
         if let Some(name) = &request.asked_by {
             message["asked_by"] = json!(name);
+        }
+        if kind == "withdrawal" {
+            message["reason"] = json!(Withdrawal::of(request.state, request.status()).code());
         }
         message
     }
@@ -491,7 +502,22 @@ impl<'a> Translation<'a> {
         let inputs =
             Inputs::default().with("resource", resource).with("patient", patient).with("message", &message);
         let (mapping, record) = self.record(inputs)?;
-        Ok((mapping, Meaning::FollowUpRequest(request.with(record))))
+        let mut request = request.with(record);
+        request.program = values::concepts(&resource["category"])
+            .into_iter()
+            .chain(values::concepts(&resource["code"]))
+            .next();
+        request.due = self.due(resource);
+        Ok((mapping, Meaning::FollowUpRequest(request)))
+    }
+
+    /// The end of the day by which it is to be done, if that is still to come.
+    fn due(&self, resource: &Value) -> Option<i64> {
+        let said = [&resource["restriction"]["period"]["end"], &resource["occurrencePeriod"]["end"]];
+        let zone = &self.settings.time_zone;
+        let day = said.into_iter().find_map(|end| values::date(end, zone))?;
+        let end = zone.to_timestamp(day.tomorrow().ok()?.at(0, 0, 0, 0)).ok()?.as_millisecond() - 1;
+        (end > self.source.received).then_some(end)
     }
 
     fn news(
@@ -574,6 +600,17 @@ fn where_it_stands(entry: &Value) -> Option<&str> {
     } else {
         update.filter(|_| own.is_none()).or(own)
     }
+}
+
+/// A word of ours.
+fn lapse(body: &Value) -> Result<Translated, Refusal> {
+    let kind = serde_json::from_value(body["kind"].clone()).ok();
+    let identifier = Identifier::of(&body["identifier"][0]);
+    let (Some(kind), Some(identifier), Some(at)) = (kind, identifier, body["at"].as_i64()) else {
+        return Err(missing("identifier"));
+    };
+    let part = Part { entry: None, meaning: Meaning::Lapse(Lapse { kind, identifier, at }) };
+    Ok(Translated { mapping: "lapse".into(), parts: vec![part], versions: Vec::new() })
 }
 
 fn ignored(why: &str) -> Result<Translated, Refusal> {

@@ -15,7 +15,7 @@ pub(super) fn preview(translated: &Translated) -> Value {
             Meaning::ReferralUpdate(update) => return record(&update.record, &update.subject),
             Meaning::Resources(draft) => entries.extend(draft.entries.iter().cloned()),
             Meaning::Outcome(outcome) => entries.extend(outcome.draft.entries.iter().cloned()),
-            Meaning::Ignored(_) => {}
+            Meaning::Lapse(_) | Meaning::Ignored(_) => {}
         }
     }
     match entries.as_slice() {

@@ -11,6 +11,7 @@ mod faults;
 mod follow_up;
 mod hang;
 mod identity;
+mod life;
 mod mappings;
 mod openhim;
 mod pushes;

@@ -2,7 +2,7 @@
 use super::{Corridor, Traffic, Verdict};
 use crate::domain::audit::{Act as Deed, Agent, Event, Outcome};
 use crate::domain::fhir::{Entry, Target};
-use crate::domain::follow_up::Kind;
+use crate::domain::follow_up::{Event as Step, Happening, Kind};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
 use crate::domain::orchestration::MOST;
@@ -11,7 +11,7 @@ use crate::domain::redact::redact;
 use crate::failpoint::reach;
 use crate::flow::audit::patients;
 use crate::flow::confirm;
-use crate::flow::deliver::{deliver, due};
+use crate::flow::deliver::{deliver, due, give_up};
 use crate::flow::gate;
 use crate::flow::identify::{Stop, directory_key, identify};
 use crate::flow::ports::{
@@ -240,6 +240,7 @@ impl Corridor {
         told: Vec<Deed>,
         body: &Value,
     ) -> Verdict {
+        give_up(&mut transaction);
         let status = status_of(&transaction);
         transaction.error = errors_of(&transaction, |progress| progress.error.as_deref());
         transaction.cause = errors_of(&transaction, |progress| progress.cause.as_deref());
@@ -296,10 +297,10 @@ impl Corridor {
             match &step.act {
                 Act::ChtRecord { follow_up, news, .. } => {
                     if let Some(report) = progress.ids.get("report") {
-                        self.note_record(follow_up.as_ref(), report, &mut facts).await;
+                        self.note_record(transaction, follow_up.as_ref(), report, &mut facts).await;
                     }
                     if let Some(news) = news {
-                        self.note_news(news, &mut facts).await;
+                        self.note_news(transaction, news, &mut facts).await;
                     }
                 }
                 Act::Fhir { entries } => {
@@ -320,7 +321,13 @@ impl Corridor {
     }
 
     /// The record by which a CHW was asked: of every name that the request has.
-    async fn note_record(&self, asked: Option<&Identifier>, report: &str, facts: &mut Facts) {
+    async fn note_record(
+        &self,
+        transaction: &Transaction,
+        asked: Option<&Identifier>,
+        report: &str,
+        facts: &mut Facts,
+    ) {
         let journal = &self.inner.near.journal;
         let Some(identifier) = asked else { return };
         let Ok(Some(known)) = journal.follow_up(Kind::FollowUp, identifier).await else { return };
@@ -331,21 +338,33 @@ impl Corridor {
         for mut name in names.into_iter().filter(|f| f.kind == Kind::FollowUp) {
             if name.record.as_deref() != Some(report) {
                 name.record = Some(report.to_string());
+                name.happen(Happening::Claimed, self.step(transaction));
                 facts.follow_ups.push(name);
             }
         }
     }
 
-    async fn note_news(&self, news: &News, facts: &mut Facts) {
+    /// What happens to a request now, because of this transaction.
+    fn step(&self, transaction: &Transaction) -> Step {
+        Step {
+            at: self.inner.clock.now(),
+            what: Happening::Claimed,
+            by: transaction.client.clone(),
+            transaction: transaction.head.id.clone(),
+            outcome: None,
+        }
+    }
+
+    async fn note_news(&self, transaction: &Transaction, news: &News, facts: &mut Facts) {
         let newer = facts.follow_ups.iter_mut().find(|f| f.identifier == news.referral);
         if let Some(referral) = newer {
-            return referral.has_been_told(news);
+            return referral.has_been_told(news, self.step(transaction));
         }
         let known = self.inner.near.journal.follow_up(Kind::Referral, &news.referral).await;
         if let Ok(Some(mut referral)) = known
             && !referral.told.contains(&news.said)
         {
-            referral.has_been_told(news);
+            referral.has_been_told(news, self.step(transaction));
             facts.follow_ups.push(referral);
         }
     }
