@@ -49,6 +49,8 @@ pub struct Server {
     pub base_path: String,
     pub answer_within_ms: u64,
     pub max_body_bytes: usize,
+    /// Of a list of resources, a line each (NDJSON).
+    pub max_list_bytes: usize,
     pub max_header_bytes: usize,
     /// A request's head, and then its body, must have arrived within this time.
     pub read_timeout_ms: u64,

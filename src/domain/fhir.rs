@@ -103,6 +103,18 @@ pub fn take_if_match(resource: &mut Value) -> Option<String> {
     take(resource, |code| code.strip_prefix(IF_MATCH).map(String::from))
 }
 
+/// How a request says that it came in a list.
+const LISTED: &str = "listed";
+
+pub fn mark_listed(resource: &mut Value) {
+    mark(resource, LISTED);
+}
+
+/// Whether it said so; it does not any more.
+pub fn take_listed(resource: &mut Value) -> bool {
+    take(resource, |code| (code == LISTED).then_some(())).is_some()
+}
+
 fn tag_system() -> String {
     format!("{CANONICAL}CodeSystem/write")
 }

@@ -1,5 +1,5 @@
 //! Requests and referrals, as the corridor keeps them and the door shows them.
-use super::ports::{JournalError, Millis};
+use super::ports::{Answer, JournalError, Millis};
 use crate::domain::follow_up::{Criteria, FollowUp, Kind, Span, View};
 use crate::domain::identifier::Identifier;
 use async_trait::async_trait;
@@ -26,6 +26,36 @@ pub struct Subscription {
     pub headers: Vec<String>,
     /// As it was sent, with our id, and without the headers.
     pub resource: Value,
+}
+
+/// What was sent as one: <https://hl7.org/fhir/R4/async.html> has the answers.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct List {
+    pub id: String,
+    pub client: String,
+    /// Milliseconds since 1970.
+    pub at: Millis,
+    /// In the order in which they were sent.
+    pub items: Vec<Item>,
+}
+
+/// What became of an item at the door.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Item {
+    /// The transaction that it is.
+    Transaction(String),
+    /// With this status and OperationOutcome.
+    Refused(u16, Value),
+}
+
+impl Item {
+    pub fn transaction(&self) -> Option<&str> {
+        match self {
+            Self::Transaction(id) => Some(id),
+            Self::Refused(..) => None,
+        }
+    }
 }
 
 /// The requests of a time, by OpenHIE's indicators.
@@ -60,6 +90,12 @@ pub trait FollowUps: Send + Sync + 'static {
     async fn lapsed(&self, now: Millis, limit: usize) -> Result<Vec<FollowUp>, JournalError>;
     /// `None`: of everybody.
     async fn tally(&self, view: Option<View>, span: Span) -> Result<Vec<Tally>, JournalError>;
+
+    /// Keeps what a list is made of, durably.
+    async fn keep_list(&self, list: List) -> Result<(), JournalError>;
+    async fn list_of(&self, id: &str) -> Result<Option<List>, JournalError>;
+    /// Of transactions that are there, the answers; `None` of those that are open.
+    async fn answers(&self, ids: Vec<String>) -> Result<BTreeMap<String, Option<Answer>>, JournalError>;
 
     /// Keeps a Subscription, durably; one with the same id is replaced.
     async fn subscribe(&self, subscription: Subscription) -> Result<(), JournalError>;

@@ -7,6 +7,7 @@ mod connections;
 mod fhir;
 mod health;
 mod json;
+mod lists;
 mod measures;
 mod openapi;
 mod openhim;
@@ -83,6 +84,7 @@ impl Door {
             clients,
             limits: Limits {
                 max_body_bytes: settings.max_body_bytes,
+                max_list_bytes: settings.max_list_bytes,
                 read_timeout: Duration::from_millis(settings.read_timeout_ms),
             },
             answer_within,
@@ -128,6 +130,7 @@ impl Door {
             )
             .route("/fhir/{Type}", post(fhir::create).put(fhir::update_by_identifier).get(requests::search))
             .route("/fhir/{Type}/{id}", put(fhir::update).get(fhir::read))
+            .route("/lists/{id}", get(lists::show))
             .route("/transactions", get(admin::list))
             .route("/transactions/{id}", get(admin::show))
             .route("/transactions/{id}/rerun", post(admin::rerun))

@@ -3,8 +3,8 @@ use super::embedded::Embedded;
 use super::rows::{self, FOLLOW_UP, to_json};
 use crate::domain::follow_up::{Criteria, FollowUp, Happening, Kind, Span, State, View};
 use crate::domain::identifier::Identifier;
-use crate::flow::follow_ups::{Cursor, FollowUps, Subscription, Tally};
-use crate::flow::ports::{JournalError, Millis};
+use crate::flow::follow_ups::{Cursor, FollowUps, List, Subscription, Tally};
+use crate::flow::ports::{Answer, JournalError, Millis};
 use async_trait::async_trait;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Result, params, params_from_iter};
@@ -363,6 +363,45 @@ impl FollowUps for Embedded {
 
     async fn tally(&self, view: Option<View>, span: Span) -> Kept<Vec<Tally>> {
         self.scan(move |c| tally(c, view.as_ref(), span)).await
+    }
+
+    async fn keep_list(&self, list: List) -> Kept<()> {
+        self.write(move |c| {
+            c.execute(
+                "INSERT OR REPLACE INTO lists (id, at, content) VALUES (?1, ?2, ?3)",
+                params![list.id, list.at, to_json(&list)?],
+            )?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn list_of(&self, id: &str) -> Kept<Option<List>> {
+        let id = id.to_string();
+        self.scan(move |c| {
+            c.query_row("SELECT content FROM lists WHERE id = ?1", [id], |row| rows::json(row, 0)).optional()
+        })
+        .await
+    }
+
+    async fn answers(&self, ids: Vec<String>) -> Kept<BTreeMap<String, Option<Answer>>> {
+        self.scan(move |c| {
+            let mut read = c.prepare_cached(
+                "SELECT status <> 'open', unseal('answer', id, answer) FROM transactions WHERE id = ?1",
+            )?;
+            let mut all = BTreeMap::new();
+            for id in ids {
+                let answer = read.query_row([&id], |row| match row.get(0)? {
+                    true => rows::optional_json(row, 1),
+                    false => Ok(None),
+                });
+                if let Some(answer) = answer.optional()? {
+                    all.insert(id, answer);
+                }
+            }
+            Ok(all)
+        })
+        .await
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Kept<()> {

@@ -134,6 +134,8 @@ CREATE INDEX follow_ups_of_client ON follow_ups (kind, client, type, status, upd
 CREATE INDEX follow_ups_of_performer ON follow_ups (kind, performer, type, status, updated);
 CREATE INDEX follow_ups_of_kind ON follow_ups (kind, type, status, updated);
 CREATE INDEX follow_ups_wake ON follow_ups (wakes) WHERE wakes IS NOT NULL;
+-- What was sent as one: transactions' ids, and why others were refused.
+CREATE TABLE lists (id TEXT PRIMARY KEY, at INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID;
 -- Clients' FHIR Subscriptions.
 CREATE TABLE subscriptions (
   id      TEXT PRIMARY KEY,

@@ -1,7 +1,7 @@
 //! An EMR's request that a CHW follow a patient up: ServiceRequest or Task.
 use super::values::{is_document_id, text};
 use super::{Refusal, required};
-use crate::domain::fhir::{identifiers, take_create_only, take_if_match};
+use crate::domain::fhir::{identifiers, take_create_only, take_if_match, take_listed};
 use crate::domain::follow_up::{FollowUpRequest, State, Subject};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::record::RecordDraft;
@@ -24,6 +24,7 @@ pub(super) struct Request {
     pub identifier: Identifier,
     pub state: State,
     if_match: Option<String>,
+    listed: bool,
     subject: Subject,
     requester: Option<String>,
     focus: Option<Identifier>,
@@ -34,12 +35,13 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn with(self, record: RecordDraft) -> FollowUpRequest {
-        let Self { identifier, state, if_match, subject, requester, focus, resource, .. } = self;
+        let Self { identifier, state, if_match, listed, subject, requester, focus, resource, .. } = self;
         let (program, due) = (None, None);
         FollowUpRequest {
             identifier,
             state,
             if_match,
+            listed,
             subject,
             requester,
             focus,
@@ -94,7 +96,8 @@ pub(super) fn request(resource: &Value, around: &Around, door: Door, day: &str) 
     let mut resource = resource.clone();
     take_create_only(&mut resource);
     let if_match = take_if_match(&mut resource);
-    Ok(Request { identifier, state, if_match, subject, requester, focus, asked_by, resource })
+    let listed = take_listed(&mut resource);
+    Ok(Request { identifier, state, if_match, listed, subject, requester, focus, asked_by, resource })
 }
 
 /// `Organization/x`, or an identifier's value.

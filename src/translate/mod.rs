@@ -6,6 +6,7 @@ mod drop_in;
 mod guess;
 mod inbound;
 pub mod language;
+mod lists;
 mod meaning;
 mod names;
 mod preview;
@@ -21,6 +22,7 @@ mod withdrawal;
 pub use conformance::{Conformance, capabilities};
 pub use guess::guess_route;
 pub(crate) use inbound::{focus_of, requester_of};
+pub use lists::spread;
 pub use names::check_names;
 pub use set::Set;
 pub use shape::{

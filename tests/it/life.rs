@@ -218,8 +218,10 @@ async fn an_outcome_is_corrected_by_an_edit_and_repeated_without_effect() {
     push(&world, &report).await;
     let outcome = |world: &World| {
         let all = world.fhir.resources("Observation");
-        let outcome =
-            all.into_iter().find(|o| !o["valueCodeableConcept"].is_null() && o["code"]["coding"][0]["code"] == "outcome").expect("an outcome");
+        let outcome = all
+            .into_iter()
+            .find(|o| !o["valueCodeableConcept"].is_null() && o["code"]["coding"][0]["code"] == "outcome")
+            .expect("an outcome");
         outcome["valueCodeableConcept"]["coding"][0]["code"].clone()
     };
     assert_eq!((status(&world, "SR-1").await.as_str(), outcome(&world)), ("completed", json!("moved")));

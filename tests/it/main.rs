@@ -12,6 +12,7 @@ mod follow_up;
 mod hang;
 mod identity;
 mod life;
+mod lists;
 mod mappings;
 mod openhim;
 mod pushes;

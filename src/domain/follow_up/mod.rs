@@ -33,6 +33,9 @@ pub struct FollowUpRequest {
     /// The version that its sender has seen, if it may be changed in that version only (`If-Match`).
     #[serde(default)]
     pub if_match: Option<String>,
+    /// It came in a list: whoever is still asked for the same is not asked for again.
+    #[serde(default)]
+    pub listed: bool,
     pub subject: Subject,
     /// The requester as the request names it: `Organization/x`, or an identifier's value.
     pub requester: Option<String>,

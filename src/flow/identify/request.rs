@@ -48,11 +48,11 @@ impl Draughtsman<'_> {
         asker: Asker,
         known: Option<FollowUp>,
     ) -> Result<PartNote, Stop> {
-        let Asker { identifier, person, uuid, resource, .. } = &asker;
+        let Asker { identifier, uuid, .. } = &asker;
         let open = known.clone().filter(|f| f.state.is_open());
         let (asked, is_one) = match open {
             Some(open) => (Some(open), false),
-            None => self.asked_otherwise(person, identifier, request.focus.as_ref(), resource).await?,
+            None => self.asked_otherwise(&request, &asker).await?,
         };
         if let Some(one) = asked.as_ref().filter(|_| is_one) {
             let text = "CHT has this request already";
@@ -224,17 +224,16 @@ impl Draughtsman<'_> {
     /// and nothing new is to be kept.
     async fn asked_otherwise(
         &self,
-        person: &str,
-        identifier: &Identifier,
-        focus: Option<&Identifier>,
-        resource: &Value,
+        request: &FollowUpRequest,
+        asker: &Asker,
     ) -> Result<(Option<FollowUp>, bool), Stop> {
-        let focus = match focus {
+        let Asker { identifier, person, resource, .. } = asker;
+        let focus = match &request.focus {
             Some(focus) => Some(self.request_called(focus).await?),
             None => None,
         };
         let mut open = self.near.journal.follow_ups_of(person).await?;
-        open.extend(self.facts.follow_ups.iter().filter(|f| f.person == person).cloned());
+        open.extend(self.facts.follow_ups.iter().filter(|f| f.person == *person).cloned());
         open.retain(|f| f.kind == Kind::FollowUp && f.state.is_open() && f.client == self.transaction.client);
         let nameless = resource["id"].is_null()
             && identifier.system == system::own(&self.transaction.client)
@@ -246,6 +245,10 @@ impl Draughtsman<'_> {
             if let Some(theirs) = focus_of(&f.resource)
                 && self.request_called(&self.own(theirs)).await? == *identifier
             {
+                return Ok((Some(f), false));
+            }
+            // The same list again, a week later: its patients are asked for already.
+            if request.listed && f.form == request.record.form && f.program == request.program {
                 return Ok((Some(f), false));
             }
             if nameless && is_same(&without_name(&f.resource), &without_name(resource)) {
