@@ -364,6 +364,8 @@ async fn requests_are_found_by_person_by_name_and_by_record() {
         asked_at: 0,
         events: Vec::new(),
         program: None,
+        contacts: Vec::new(),
+        index: None,
         due: None,
         expires: None,
         outcome: None,

@@ -49,6 +49,7 @@ impl Request {
             program,
             due,
             record,
+            contacts: Vec::new(),
         }
     }
 

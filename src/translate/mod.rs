@@ -2,6 +2,7 @@
 //!
 //! The corridor knows this door only; behind it stands one file a kind of message.
 mod conformance;
+mod contacts;
 mod drop_in;
 mod guess;
 mod inbound;
@@ -31,9 +32,10 @@ pub use shape::{
 pub use withdrawal::Withdrawal;
 
 use crate::config;
-use crate::domain::follow_up::{Lapse, Meaning, State};
+use crate::domain::follow_up::{Contact, Lapse, Meaning, State};
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
+use crate::domain::record::RecordDraft;
 use arc_swap::ArcSwap;
 use inbound::{Around, Door};
 use language::codec;
@@ -448,7 +450,7 @@ impl<'a> Translation<'a> {
     }
 
     /// The CHT record that a request or news becomes.
-    fn record(&mut self, inputs: Inputs) -> Result<(String, crate::domain::record::RecordDraft), Refusal> {
+    fn record(&mut self, inputs: Inputs) -> Result<(String, RecordDraft), Refusal> {
         let set: &'a Set = self.set;
         let refused = |message: String| Refusal { path: String::new(), code: "not-supported", message };
         let mapping = match self.wanted.and_then(|name| set.get(name)).filter(|m| m.record.is_some()) {
@@ -503,14 +505,51 @@ impl<'a> Translation<'a> {
         let patient = inbound::patient_of(resource, around).unwrap_or(&Value::Null);
         let inputs =
             Inputs::default().with("resource", resource).with("patient", patient).with("message", &message);
-        let (mapping, record) = self.record(inputs)?;
+        let (mapping, contacts) = self.traced(&request, resource, around, inputs)?;
+        let (mapping, record) = match mapping {
+            Some(mapping) => (mapping, RecordDraft::default()),
+            None => self.record(inputs)?,
+        };
         let mut request = request.with(record);
+        request.contacts = contacts;
         request.program = values::concepts(&resource["category"])
             .into_iter()
             .chain(values::concepts(&resource["code"]))
             .next();
         request.due = self.due(resource);
         Ok((mapping, Meaning::FollowUpRequest(request)))
+    }
+
+    /// A record for each contact, if the mapping makes such: its name, and the contacts.
+    fn traced(
+        &mut self,
+        request: &inbound::Request,
+        resource: &Value,
+        around: &Around,
+        inputs: Inputs,
+    ) -> Result<(Option<String>, Vec<Contact>), Refusal> {
+        let set: &'a Set = self.set;
+        let mapping = match self.wanted.and_then(|name| set.get(name)) {
+            Some(mapping) => Some(mapping),
+            None => self.claim(inputs)?,
+        };
+        let Some(mapping) = mapping.filter(|m| m.record.as_ref().is_some_and(|record| record.each_contact))
+        else {
+            return Ok((None, Vec::new()));
+        };
+        let mut all = Vec::new();
+        for contact in contacts::contacts(resource, &request.identifier, around) {
+            let mut message = self.message_of(request, Door::Fhir);
+            message["identifier"] =
+                json!({"system": contact.identifier.system, "value": contact.identifier.value});
+            let inputs = inputs.with("resource", &contact.request).with("message", &message);
+            let output = self.apply(mapping, inputs)?;
+            let Some(record) = meaning::record(mapping, output) else { continue };
+            let task = contacts::task(resource, &request.identifier, &contact);
+            let contacts::Contact { identifier, names, person, .. } = contact;
+            all.push(Contact { identifier, names, person, task, record });
+        }
+        Ok(((!all.is_empty()).then(|| mapping.name.clone()), all))
     }
 
     /// The end of the day by which it is to be done, if that is still to come.

@@ -20,5 +20,6 @@ mod raw;
 mod referral;
 mod rude;
 mod tls;
+mod tracing;
 mod upgrade;
 mod world;

@@ -131,6 +131,12 @@ pub struct FollowUp {
     /// What it is for, in words (`HIV`, `TB`).
     #[serde(default)]
     pub program: Option<String>,
+    /// The requests for each contact, if it is to trace contacts: it ends when all of them have.
+    #[serde(default)]
+    pub contacts: Vec<Identifier>,
+    /// The request that this is a contact's of.
+    #[serde(default)]
+    pub index: Option<Identifier>,
     /// When it is to be done, in milliseconds since 1970.
     #[serde(default)]
     pub due: Option<i64>,
@@ -180,6 +186,19 @@ impl FollowUp {
             Some(own) if self.kind == Kind::FollowUp => own.to_string(),
             _ => full_url(self.resource_type(), &self.identifier).trim_start_matches("urn:uuid:").to_string(),
         }
+    }
+
+    /// Whether both were asked for by one record: a ServiceRequest and its Task are one request.
+    pub fn is_one_with(&self, other: &Self) -> bool {
+        fn name(one: &FollowUp) -> &Identifier {
+            one.asked_as.as_ref().unwrap_or(&one.identifier)
+        }
+        // Earlier releases did not keep by which name they asked.
+        let is_old = self.events.is_empty() || other.events.is_empty();
+        self.kind == other.kind
+            && self.asked_by.is_some()
+            && self.asked_by == other.asked_by
+            && (is_old || name(self) == name(other))
     }
 
     /// Of what [`FollowUp::shown`] shows: it grows with each event.

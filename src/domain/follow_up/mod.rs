@@ -52,6 +52,23 @@ pub struct FollowUpRequest {
     pub due: Option<i64>,
     /// What a CHT deployment gets to see of it.
     pub record: RecordDraft,
+    /// If it is to trace contacts: each has a record of its own.
+    #[serde(default)]
+    pub contacts: Vec<Contact>,
+}
+
+/// Somebody whom an index case has been in contact with, to be traced.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contact {
+    /// Of the request for this one.
+    pub identifier: Identifier,
+    /// What the sender calls the contact; none: only by name.
+    pub names: Vec<Identifier>,
+    /// A Patient, with what is known of them.
+    pub person: Value,
+    /// The Task for FHIR servers.
+    pub task: Value,
+    pub record: RecordDraft,
 }
 
 /// A clinic's news of a referral that CHT made.

@@ -2,7 +2,7 @@
 use super::{Corridor, Traffic, Verdict};
 use crate::domain::audit::{Act as Deed, Agent, Event, Outcome};
 use crate::domain::fhir::{Entry, Target};
-use crate::domain::follow_up::{Event as Step, Happening, Kind};
+use crate::domain::follow_up::{Event as Step, FollowUp, Happening, Kind};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
 use crate::domain::orchestration::MOST;
@@ -332,15 +332,28 @@ impl Corridor {
         let Some(identifier) = asked else { return };
         let Ok(Some(known)) = journal.follow_up(Kind::FollowUp, identifier).await else { return };
         let mut names = journal.follow_ups_of(&known.person).await.unwrap_or_default();
-        names.retain(|f| {
-            f.identifier == known.identifier || (f.asked_by.is_some() && f.asked_by == known.asked_by)
-        });
+        names.retain(|f| f.identifier == known.identifier || f.is_one_with(&known));
         for mut name in names.into_iter().filter(|f| f.kind == Kind::FollowUp) {
             if name.record.as_deref() != Some(report) {
                 name.record = Some(report.to_string());
                 name.happen(Happening::Claimed, self.step(transaction));
+                self.note_index(transaction, &name, facts).await;
                 facts.follow_ups.push(name);
             }
+        }
+    }
+
+    /// With the first of its contacts, a request to trace them is claimed.
+    async fn note_index(&self, transaction: &Transaction, contact: &FollowUp, facts: &mut Facts) {
+        let Some(index) = &contact.index else { return };
+        if facts.follow_ups.iter().any(|known| known.identifier == *index) {
+            return;
+        }
+        let known = self.inner.near.journal.follow_up(Kind::FollowUp, index).await;
+        if let Ok(Some(mut index)) = known
+            && index.happen(Happening::Claimed, self.step(transaction))
+        {
+            facts.follow_ups.push(index);
         }
     }
 

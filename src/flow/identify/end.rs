@@ -4,6 +4,7 @@ use super::request::{Asker, is_same};
 use super::requester::callback_destination;
 use super::{Draughtsman, Stop, note};
 use crate::domain::follow_up::{FollowUp, FollowUpRequest, Happening, Kind, Lapse, State};
+use crate::domain::identifier::Identifier;
 use crate::domain::plan::{Act, PartNote, Step};
 use crate::translate::Withdrawal;
 
@@ -37,13 +38,24 @@ impl Draughtsman<'_> {
             _ => Withdrawal::Withdrawn,
         };
         let is_changed = !is_same(&known.resource, &asker.resource);
+        let contacts = known.contacts.clone();
         let ended = self.end(known, what, reason, &asker.uuid).await?;
+        for contact in contacts {
+            self.end_contact(&contact, reason).await?;
+        }
         if is_changed
             && let Some(own) = self.facts.follow_ups.iter_mut().find(|f| f.identifier == ended.identifier)
         {
             own.resource = asker.resource;
         }
         Ok(note("follow_up_request", Some(ended.shown()), format!("the request is {status}")))
+    }
+
+    /// Nobody is to be traced any more.
+    async fn end_contact(&mut self, contact: &Identifier, reason: Withdrawal) -> Result<(), Stop> {
+        let Some(known) = self.follow_up(contact).await? else { return Ok(()) };
+        let uuid = self.cht_uuid(&known.person).await?.unwrap_or_default();
+        self.end(known, Happening::Withdrawn, reason, &uuid).await.map(drop)
     }
 
     /// The same happens to every name that a request has; its CHW is told that nothing is to be done any more.
@@ -73,7 +85,7 @@ impl Draughtsman<'_> {
     }
 
     /// A referral stays as it is there: a clinic may still see the patient.
-    async fn keep_ended(&mut self, request: &FollowUp, uuid: &str) -> Result<(), Stop> {
+    pub(super) async fn keep_ended(&mut self, request: &FollowUp, uuid: &str) -> Result<(), Stop> {
         if request.kind == Kind::Referral {
             return Ok(());
         }
@@ -89,11 +101,11 @@ impl Draughtsman<'_> {
         let mut names = vec![request.clone()];
         if request.asked_by.is_some() {
             let others = self.near.journal.follow_ups_of(&request.person).await?;
-            names.extend(others.into_iter().filter(|other| {
-                other.kind == request.kind
-                    && other.asked_by == request.asked_by
-                    && other.identifier != request.identifier
-            }));
+            names.extend(
+                others
+                    .into_iter()
+                    .filter(|other| other.is_one_with(request) && other.identifier != request.identifier),
+            );
         }
         Ok(names)
     }
@@ -126,6 +138,9 @@ impl Draughtsman<'_> {
         }
         let ended = self.end(request, what, Withdrawal::Expired, &uuid).await?;
         self.tell_requester(&ended).await?;
+        if ended.index.is_some() {
+            self.finish_indexes(&[ended]).await?;
+        }
         let text = if expires { "nobody did it in time" } else { "it is overdue" };
         Ok(note("lapse", None, text))
     }
@@ -141,7 +156,7 @@ impl Draughtsman<'_> {
     }
 
     /// At the Endpoint of the Organization that asked, if it has one.
-    async fn tell_requester(&mut self, request: &FollowUp) -> Result<(), Stop> {
+    pub(super) async fn tell_requester(&mut self, request: &FollowUp) -> Result<(), Stop> {
         if request.kind != Kind::FollowUp {
             return Ok(());
         }

@@ -8,6 +8,7 @@ mod referral;
 mod request;
 mod requester;
 mod reshape;
+mod trace;
 mod who;
 
 use super::ports::{

@@ -39,11 +39,13 @@ impl Draughtsman<'_> {
         for follow_up in &answered {
             self.announce(follow_up, after).await?;
         }
+        let contacts: Vec<FollowUp> = answered.iter().filter(|one| one.index.is_some()).cloned().collect();
         let text = match answered.len() {
             0 => "a visit; no open request asked for it".to_string(),
             n => format!("the outcome of {n} request(s)"),
         };
         self.facts.follow_ups.extend(answered);
+        self.finish_indexes(&contacts).await?;
         Ok(note("outcome", None, text))
     }
 
@@ -64,11 +66,9 @@ impl Draughtsman<'_> {
         };
         named.retain(|f| f.kind == Kind::FollowUp);
         // A Task and its ServiceRequest were asked for by one record.
-        let asked: Vec<&String> = named.iter().filter_map(|f| f.asked_by.as_ref()).collect();
         let mut others = self.near.journal.follow_ups_of(person).await?;
         others.retain(|f| {
-            f.kind == Kind::FollowUp
-                && f.asked_by.as_ref().is_some_and(|by| asked.contains(&by))
+            named.iter().any(|known| known.is_one_with(f))
                 && named.iter().all(|known| known.identifier != f.identifier)
         });
         named.extend(others);

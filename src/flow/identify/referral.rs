@@ -37,6 +37,8 @@ impl Draughtsman<'_> {
             asked_at: 0,
             events: vec![self.event(None)],
             program: resource["code"]["text"].as_str().map(String::from),
+            contacts: Vec::new(),
+            index: None,
             due: None,
             expires: None,
             outcome: None,

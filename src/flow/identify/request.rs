@@ -36,6 +36,7 @@ impl Draughtsman<'_> {
         }
         let asker = Asker { identifier, person, uuid, callback, resource };
         match request.state {
+            State::Requested if !request.contacts.is_empty() => self.trace(request, asker, known).await,
             State::Requested => self.ask_chw(request, asker, known).await,
             _ => self.moved(&request, asker, known).await,
         }
@@ -121,6 +122,8 @@ impl Draughtsman<'_> {
             asked_at: 0,
             events: Vec::new(),
             program: None,
+            contacts: Vec::new(),
+            index: None,
             due: None,
             expires: None,
             outcome: None,
@@ -156,11 +159,11 @@ impl Draughtsman<'_> {
     }
 
     /// What follows once CHT has the record: the request is claimed.
-    async fn claim(&mut self, follow_up: &FollowUp, uuid: &str) -> Result<(), Stop> {
+    pub(super) async fn claim(&mut self, follow_up: &FollowUp, uuid: &str) -> Result<(), Stop> {
         let asks = |step: &Step| match &step.act {
             Act::ChtRecord { follow_up: Some(asked), .. } => {
-                let names = self.facts.follow_ups.iter().filter(|f| f.asked_by == follow_up.asked_by);
-                *asked == follow_up.identifier || names.into_iter().any(|f| f.identifier == *asked)
+                let mut names = self.facts.follow_ups.iter().filter(|f| f.is_one_with(follow_up));
+                *asked == follow_up.identifier || names.any(|f| f.identifier == *asked)
             }
             _ => false,
         };
