@@ -15,6 +15,7 @@ mod push;
 mod reply;
 mod request;
 mod requests;
+mod search;
 pub mod server;
 mod subscriptions;
 mod trail;
