@@ -2,7 +2,7 @@
 //! FHIR MeasureReport: <https://hl7.org/fhir/R4/measurereport.html>.
 use super::Door;
 use super::reply::{Reader, json_response, refusal};
-use super::requests::span;
+use super::search::{Mode, Pairs, Period, entry, link, searchset, unknown};
 use crate::config::Role;
 use crate::domain::audit::Act;
 use crate::domain::fhir::CANONICAL;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// What is asked for.
 #[derive(Default)]
 struct Asked {
-    period: Span,
+    period: Period,
     program: Option<String>,
     place: Option<String>,
 }
@@ -24,7 +24,7 @@ struct Asked {
 /// Of what the caller sees; an admin's, of all.
 pub(super) async fn report(
     State(door): State<Door>,
-    Query(pairs): Query<Vec<(String, String)>>,
+    Query(pairs): Query<Pairs>,
     request: Request,
 ) -> Response {
     let opened = match door.open(request, Reader::Fhir, &[Role::Fhir, Role::Admin]).await {
@@ -37,7 +37,12 @@ pub(super) async fn report(
     };
     let caller = &opened.caller;
     let view = (!caller.may(Role::Admin)).then(|| door.corridor().view(&caller.id));
-    let tallies = match door.corridor().journal().tally(view, asked.period).await {
+    let tallies = match door
+        .corridor()
+        .journal()
+        .tally(view, Span { from: asked.period.from, until: asked.period.until })
+        .await
+    {
         Ok(tallies) => tallies,
         Err(error) => return door.unsafe_now(Reader::Fhir, &error),
     };
@@ -54,25 +59,23 @@ pub(super) async fn report(
         .filter(|tally| same(&asked.program, &tally.program) && same(&asked.place, &tally.place))
         .collect();
     let report = measure_report(&asked, &tallies, door.corridor().now());
-    let bundle = json!({"resourceType": "Bundle", "type": "searchset", "total": 1,
-        "entry": [{"resource": report, "search": {"mode": "match"}}]});
-    json_response(Reader::Fhir, 200, &bundle)
+    let base = door.address(&opened.parts.headers, &caller.base);
+    let links = vec![link("self", &base, "MeasureReport", &pairs)];
+    let entries = vec![entry(&base, report, Mode::Match)];
+    json_response(Reader::Fhir, 200, &searchset(links, Some(1), entries))
 }
 
-fn asked_of(pairs: &[(String, String)]) -> Result<Asked, String> {
+fn asked_of(pairs: &Pairs) -> Result<Asked, String> {
     let mut asked = Asked::default();
     for (key, value) in pairs {
         match key.as_str() {
-            "period" => asked.period = asked.period.and(span(key, value)?),
+            "period" => asked.period.narrow(key, value)?,
             "program" => asked.program = Some(value.clone()),
             "place" => asked.place = Some(value.clone()),
             "measure" if *value == measure() || *value == "follow-up-indicators" => {}
             "measure" => return Err(format!("measure: there is {} only", measure())),
             "_format" if value.contains("json") => {}
-            _ => {
-                let key = crate::translate::plain(key);
-                return Err(format!("{key} is not taken; measure, period, program and place are"));
-            }
+            _ => return Err(unknown("measure, period, program and place")),
         }
     }
     Ok(asked)
@@ -94,18 +97,27 @@ fn measure_report(asked: &Asked, tallies: &[Tally], now: i64) -> Value {
     if period["end"].is_null() {
         period["end"] = instant(now).unwrap_or_default().into();
     }
-    let indicators: [(&str, fn(&Tally) -> u64); 3] = [
+    let indicators: [(&str, Count); 3] = [
         ("created", |tally| tally.created),
         ("claimed", |tally| tally.claimed),
         ("completed", |tally| tally.completed),
     ];
     let groups: Vec<Value> =
         indicators.into_iter().map(|(code, count)| group(code, count, tallies)).collect();
-    json!({"resourceType": "MeasureReport", "status": "complete", "type": "summary", "measure": measure(),
+    json!({"resourceType": "MeasureReport", "id": report_id(asked), "status": "complete", "type": "summary", "measure": measure(),
         "date": instant(now).unwrap_or_default(), "period": period, "group": groups})
 }
 
-fn group(code: &str, count: fn(&Tally) -> u64, tallies: &[Tally]) -> Value {
+/// The same for the same question.
+fn report_id(asked: &Asked) -> String {
+    let asked = format!("{:?} {:?} {:?}", asked.period, asked.program, asked.place);
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, asked.as_bytes()).to_string()
+}
+
+/// What an indicator counts.
+type Count = fn(&Tally) -> u64;
+
+fn group(code: &str, count: Count, tallies: &[Tally]) -> Value {
     let by = |name: fn(&Tally) -> &Option<String>| {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for tally in tallies.iter().filter(|tally| count(tally) > 0) {

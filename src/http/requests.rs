@@ -3,6 +3,7 @@
 use super::Door;
 use super::reply::{Reader, json_response, refusal};
 use super::request::Place;
+use super::search::{self, Mode, Pairs, Period, entry, link, searchset};
 use crate::config::Role;
 use crate::domain::audit::Act;
 use crate::domain::follow_up::{Criteria, FollowUp, Span};
@@ -11,17 +12,12 @@ use crate::flow::follow_ups::Cursor;
 use crate::flow::ports::JournalError;
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Matches on a page, if the caller does not say.
 const COUNT: usize = 50;
 const MOST: usize = 500;
-
-type Pairs = Vec<(String, String)>;
 
 /// What is asked for, before it is known who goes by the names in it.
 #[derive(Default)]
@@ -83,20 +79,16 @@ pub(super) async fn search(
         return *refused;
     }
     let base = door.address(&opened.parts.headers, &caller.base);
-    let mut links = vec![link("self", &kind, &pairs, &base)];
+    let mut links = vec![link("self", &base, &kind, &pairs)];
     if let Some((Cursor(at, number), _)) = found.last().filter(|_| more) {
         let mut next: Pairs = pairs.iter().filter(|(key, _)| key != "_after").cloned().collect();
         next.push(("_after".into(), format!("{at}.{number}")));
-        links.push(link("next", &kind, &next, &base));
+        links.push(link("next", &base, &kind, &next));
     }
-    let mut bundle = json!({"resourceType": "Bundle", "type": "searchset", "link": links});
-    let entries = door.entries(&asked, &found, &patients, &base).await;
-    match entries {
-        Ok(entries) if entries.is_empty() => {}
-        Ok(entries) => bundle["entry"] = entries.into(),
-        Err(error) => return door.unsafe_now(Reader::Fhir, &error),
+    match door.entries(&asked, &found, &patients, &base).await {
+        Ok(entries) => json_response(Reader::Fhir, 200, &searchset(links, None, entries)),
+        Err(error) => door.unsafe_now(Reader::Fhir, &error),
     }
-    json_response(Reader::Fhir, 200, &bundle)
 }
 
 impl Door {
@@ -164,8 +156,7 @@ impl Door {
                     included.push((id, &request.person));
                 }
             }
-            let url = format!("{base}/{}/{}", request.resource_type(), request.id());
-            entries.push(json!({"fullUrl": url, "resource": resource, "search": {"mode": "match"}}));
+            entries.push(entry(base, resource, Mode::Match));
         }
         for (id, person) in included {
             let known = self.corridor().journal().identifiers(person).await?;
@@ -173,8 +164,7 @@ impl Door {
             let identifiers: Vec<Value> =
                 known.map(|i| json!({"system": i.system, "value": i.value})).collect();
             let resource = json!({"resourceType": "Patient", "id": id, "identifier": identifiers});
-            let url = format!("{base}/Patient/{id}");
-            entries.push(json!({"fullUrl": url, "resource": resource, "search": {"mode": "include"}}));
+            entries.push(entry(base, resource, Mode::Include));
         }
         Ok(entries)
     }
@@ -192,14 +182,9 @@ fn name_subject(resource: &mut Value, patient: Option<&Identifier>) -> String {
     id
 }
 
-fn link(relation: &str, kind: &str, pairs: &Pairs, base: &str) -> Value {
-    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let mark = if query.is_empty() { "" } else { "?" };
-    json!({"relation": relation, "url": format!("{base}/{kind}{mark}{query}")})
-}
-
 /// Says what is not understood: a parameter that were skipped would show more than was asked for.
-pub(super) fn asked_of(kind: &str, pairs: &[(String, String)]) -> Result<Asked, String> {
+pub(super) fn asked_of(kind: &str, pairs: &Pairs) -> Result<Asked, String> {
+    search::no_repeats(pairs, &["authored", "authored-on", "_lastUpdated", "subject", "patient"])?;
     let mut asked = Asked::default();
     asked.criteria.resource_type = kind.to_string();
     for (key, value) in pairs {
@@ -210,7 +195,7 @@ pub(super) fn asked_of(kind: &str, pairs: &[(String, String)]) -> Result<Asked, 
 
 const TAKEN: &str = "_id, identifier, status, subject, patient, patient.identifier, subject:identifier, requester, \
      requester:identifier, performer:identifier (Task: owner:identifier), authored (Task: authored-on), \
-     _lastUpdated, _tag, _include, _count, _sort, _format are taken";
+     _lastUpdated, _tag, _include, _count, _sort and _format";
 
 fn take(asked: &mut Asked, kind: &str, key: &str, value: &str) -> Result<(), String> {
     let is_task = kind == "Task";
@@ -219,10 +204,7 @@ fn take(asked: &mut Asked, kind: &str, key: &str, value: &str) -> Result<(), Str
         "_id" => wanted.ids.extend(list(value)),
         "status" => wanted.statuses.extend(list(value)),
         "_tag" => wanted.flags.extend(list(value).into_iter().map(|token| tail(&token))),
-        "identifier" => {
-            let all = list(value).into_iter().filter_map(|token| Identifier::of_token(&token));
-            wanted.identifiers.extend(all);
-        }
+        "identifier" => wanted.identifiers.extend(search::tokens(key, value, MOST)?),
         "requester" | "requester:identifier" => {
             wanted.requesters.extend(list(value).iter().map(|one| tail(one)));
         }
@@ -240,12 +222,11 @@ fn take(asked: &mut Asked, kind: &str, key: &str, value: &str) -> Result<(), Str
         | "subject:Patient.identifier"
         | "patient:identifier"
         | "subject:identifier" => {
-            let identifier = Identifier::of_token(value).ok_or(format!("{key}: expected system|value"))?;
-            asked.subjects.push(Name::Identifier(identifier));
+            asked.subjects.push(Name::Identifier(search::token(key, value)?));
         }
-        "authored" if !is_task => wanted.authored = wanted.authored.and(span(key, value)?),
-        "authored-on" if is_task => wanted.authored = wanted.authored.and(span(key, value)?),
-        "_lastUpdated" => wanted.updated = wanted.updated.and(span(key, value)?),
+        "authored" if !is_task => narrow(&mut wanted.authored, key, value)?,
+        "authored-on" if is_task => narrow(&mut wanted.authored, key, value)?,
+        "_lastUpdated" => narrow(&mut wanted.updated, key, value)?,
         "_include" => {
             let taken = [format!("{kind}:subject"), format!("{kind}:patient")];
             if !taken.iter().any(|one| one == value) {
@@ -253,17 +234,21 @@ fn take(asked: &mut Asked, kind: &str, key: &str, value: &str) -> Result<(), Str
             }
             asked.includes_subject = true;
         }
-        "_count" => {
-            let count = value.parse().ok().filter(|count| *count <= MOST);
-            asked.count = Some(count.ok_or(format!("_count: expected a number up to {MOST}"))?);
-        }
+        "_count" => asked.count = Some(search::count(value, MOST)?),
         "_sort" if value == "_lastUpdated" => {}
         "_sort" => return Err("_sort: only _lastUpdated is taken, and is how it is sorted anyway".into()),
         "_after" => asked.after = Some(cursor(value).ok_or("_after: expected what a next link has")?),
         "_format" if value.contains("json") => {}
         "_format" => return Err("_format: only json is given".into()),
-        _ => return Err(format!("{} is not taken; {TAKEN}", crate::translate::plain(key))),
+        _ => return Err(search::unknown(TAKEN)),
     }
+    Ok(())
+}
+
+fn narrow(span: &mut Span, key: &str, value: &str) -> Result<(), String> {
+    let mut period = Period { from: span.from, until: span.until };
+    period.narrow(key, value)?;
+    (span.from, span.until) = (period.from, period.until);
     Ok(())
 }
 
@@ -282,75 +267,15 @@ fn cursor(text: &str) -> Option<Cursor> {
     Some(Cursor(at.parse().ok()?, number.parse().ok()?))
 }
 
-/// `ge2026-11-01`: <https://hl7.org/fhir/R4/search.html#date>. A year, a month, a day or an instant, in UTC.
-pub(super) fn span(key: &str, value: &str) -> Result<Span, String> {
-    let at = value.find(|c: char| c.is_ascii_digit()).unwrap_or_default();
-    let (prefix, date) = value.split_at(at);
-    let bad = || format!("{key}: expected a date such as ge2026-11-01, of the prefixes eq, ge, gt, le, lt");
-    let (from, until) = bounds(date).ok_or_else(bad)?;
-    Ok(match prefix {
-        "" | "eq" => Span { from: Some(from), until: Some(until) },
-        "ge" => Span { from: Some(from), until: None },
-        "gt" | "sa" => Span { from: Some(until), until: None },
-        "le" => Span { from: None, until: Some(until) },
-        "lt" | "eb" => Span { from: None, until: Some(from) },
-        _ => return Err(bad()),
-    })
-}
-
-/// From its first millisecond on, and before the first after it.
-fn bounds(date: &str) -> Option<(i64, i64)> {
-    let midnight = |day: Date| Some(TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok()?.as_millisecond());
-    let days = |first: Date, next: Option<Date>| Some((midnight(first)?, midnight(next?)?));
-    match date.len() {
-        4 => {
-            let first: Date = format!("{date}-01-01").parse().ok()?;
-            days(first, first.last_of_year().tomorrow().ok())
-        }
-        7 => {
-            let first: Date = format!("{date}-01").parse().ok()?;
-            days(first, first.last_of_month().tomorrow().ok())
-        }
-        10 => {
-            let first: Date = date.parse().ok()?;
-            days(first, first.tomorrow().ok())
-        }
-        _ => {
-            // A `+` that is not escaped comes as a space.
-            let at: Timestamp = date.replace(' ', "+").parse().ok()?;
-            let has_millis = date.contains('.');
-            let at = at.as_millisecond();
-            Some((at, at + if has_millis { 1 } else { 1000 }))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_spans_by_their_precision() {
-        let of = |value: &str| span("authored", value).expect("a span");
-        let day = of("2026-11-26");
-        assert_eq!(day.until.zip(day.from).map(|(until, from)| until - from), Some(86_400_000));
-        assert_eq!(of("ge2026-11").from, of("2026-11-01").from);
-        assert_eq!(of("lt2026").until, of("2026-01-01").from);
-        assert_eq!(of("gt2026-11-26").from, day.until);
-        assert_eq!(of("ge2026-11-26T00:00:00Z").from, day.from);
-        assert_eq!(of("ge2026-11-26T03:00:00 03:00").from, day.from);
-        for bad in ["", "yesterday", "ne2026", "2026-13", "ge26-01-01"] {
-            assert!(span("authored", bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn what_is_not_understood_is_said() {
-        let asked = |key: &str, value: &str| asked_of("Task", &[(key.into(), value.into())]);
+        let asked = |key: &str, value: &str| asked_of("Task", &vec![(key.into(), value.into())]);
         assert!(asked("owner:identifier", "http://mfl|13939").is_ok());
-        for (key, value) in
-            [("performer", "x"), ("_count", "501"), ("_sort", "-authored"), ("code", "x"), ("_after", "1")]
-        {
+        for (key, value) in [("performer", "x"), ("_sort", "-authored"), ("code", "x"), ("_after", "1")] {
             assert!(asked(key, value).is_err(), "{key}");
         }
     }

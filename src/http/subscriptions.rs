@@ -4,6 +4,7 @@ use super::Door;
 use super::reply::{Reader, json_response, refusal};
 use super::request::{Opened, Place, Read};
 use super::requests::asked_of;
+use super::search::{Mode, Pairs, entry, link, pairs, searchset, unknown};
 use crate::config::Role;
 use crate::domain::audit::Act;
 use crate::domain::follow_up::Criteria;
@@ -67,15 +68,10 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Response
         Err(error) => return door.unsafe_now(Reader::Fhir, &error),
     };
     let base = door.address(&opened.parts.headers, &opened.caller.base);
-    let entry = |one: &Subscription| {
-        json!({"fullUrl": format!("{base}/Subscription/{}", one.id), "resource": one.resource,
-            "search": {"mode": "match"}})
-    };
-    let mut bundle = json!({"resourceType": "Bundle", "type": "searchset", "total": all.len()});
-    if !all.is_empty() {
-        bundle["entry"] = all.iter().map(entry).collect();
-    }
-    json_response(Reader::Fhir, 200, &bundle)
+    let links = vec![link("self", &base, "Subscription", &Pairs::new())];
+    let entries = all.into_iter().map(|one| entry(&base, one.resource, Mode::Match));
+    let entries: Vec<Value> = entries.collect();
+    json_response(Reader::Fhir, 200, &searchset(links, Some(entries.len()), entries))
 }
 
 pub(super) async fn delete(State(door): State<Door>, Place(id): Place<String>, request: Request) -> Response {
@@ -195,9 +191,7 @@ fn subscription(read: &Read, id: &str) -> Result<Subscription, (&'static str, St
 }
 
 fn criteria(kind: &str, query: &str) -> Result<Criteria, String> {
-    let pairs: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes())
-        .map(|(k, v)| (k.into_owned(), v.into_owned()))
-        .collect();
+    let pairs = pairs(query.as_bytes());
     match kind {
         "ServiceRequest" | "Task" => {
             const TAKEN: &[&str] = &[
@@ -210,9 +204,8 @@ fn criteria(kind: &str, query: &str) -> Result<Criteria, String> {
                 "owner:identifier",
                 "_tag",
             ];
-            if let Some((key, _)) = pairs.iter().find(|(key, _)| !TAKEN.contains(&key.as_str())) {
-                let key = crate::translate::plain(key);
-                return Err(format!("{key} is not taken here; these are: {}", TAKEN.join(", ")));
+            if pairs.iter().any(|(key, _)| !TAKEN.contains(&key.as_str())) {
+                return Err(unknown(&TAKEN.join(", ")));
             }
             asked_of(kind, &pairs).map(|asked| asked.criteria)
         }

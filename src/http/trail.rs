@@ -4,7 +4,6 @@ use super::reply::{Reader, json_response, refusal};
 use super::request::Place;
 use super::search::{self, Mode, Pairs, Period, link, number, query, searchset, token};
 use crate::config::Role;
-use crate::domain::audit::chain::Link;
 use crate::domain::audit::{Act, audit_event, is_fit};
 use crate::domain::identifier::{Identifier, system};
 use crate::flow::audit::Search;
@@ -14,7 +13,6 @@ use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use http_body_util::channel::{Channel, Sender};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use serde_json::Value;
 
 const NDJSON: &str = "application/fhir+ndjson";
 /// Of `_format`; a `+` that is not escaped comes as a space.

@@ -45,11 +45,6 @@ impl Span {
     pub fn has(&self, at: i64) -> bool {
         self.from.is_none_or(|from| at >= from) && self.until.is_none_or(|until| at < until)
     }
-
-    /// What is in both.
-    pub fn and(self, other: Self) -> Self {
-        Self { from: self.from.max(other.from), until: [self.until, other.until].into_iter().flatten().min() }
-    }
 }
 
 impl Criteria {

@@ -137,7 +137,7 @@ impl Draughtsman<'_> {
             if states.iter().any(|state| state.is_open()) {
                 continue;
             }
-            let what = match states.iter().any(|state| *state == State::Completed) {
+            let what = match states.contains(&State::Completed) {
                 true => Happening::Completed,
                 false => Happening::Expired,
             };
