@@ -8,6 +8,7 @@ use super::search::{Mode, Pairs, entry, link, pairs, searchset, unknown};
 use crate::config::Role;
 use crate::domain::audit::Act;
 use crate::domain::follow_up::Criteria;
+use crate::flow::confirm::operation_outcome;
 use crate::flow::follow_ups::Subscription;
 use crate::translate::check_valid;
 use axum::extract::{Request, State};
@@ -86,9 +87,8 @@ pub(super) async fn delete(State(door): State<Door>, Place(id): Place<String>, r
         return door.unsafe_now(Reader::Fhir, &error);
     }
     door.tell_trail(&opened.caller, "unsubscribed", &id);
-    let mut response = Response::default();
-    *response.status_mut() = hyper::StatusCode::NO_CONTENT;
-    response
+    let done = operation_outcome("information", "informational", "", "the Subscription is gone");
+    json_response(Reader::Fhir, 200, &done)
 }
 
 async fn opened(door: &Door, request: Request) -> Result<Opened, Box<Response>> {
