@@ -309,6 +309,14 @@ async fn what_is_due_is_told_and_what_nobody_does_expires() {
     push(&world, &report).await;
     assert_eq!(status(&world, "SR-1").await, "completed");
     assert_eq!(story(&world, "SR-1").await, [Asked, Claimed, Overdue, Expired, Completed]);
+    let (_, metrics) = {
+        let answer = world.http.get(world.url("/metrics")).send().await.expect("an answer");
+        (answer.status(), answer.text().await.expect("text"))
+    };
+    let counted = |event: &str| {
+        metrics.lines().any(|line| line.starts_with("follow_ups{") && line.contains(&format!("event=\"{event}\"")))
+    };
+    assert!(["asked", "claimed", "overdue", "expired", "completed"].into_iter().all(counted), "{metrics}");
     let lapses = world.settled().await.into_iter().filter(|row| row.route == "lapse").count();
     assert_eq!(lapses, 2, "each day once");
 }

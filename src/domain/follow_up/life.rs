@@ -31,6 +31,21 @@ pub enum Happening {
 }
 
 impl Happening {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Changed => "changed",
+            Self::Claimed => "claimed",
+            Self::Begun => "begun",
+            Self::Completed => "completed",
+            Self::Refused => "refused",
+            Self::Withdrawn => "withdrawn",
+            Self::Overdue => "overdue",
+            Self::Expired => "expired",
+            Self::Late => "late",
+        }
+    }
+
     /// What it is called to move to a state that somebody tells of.
     pub fn to(state: State) -> Self {
         match state {

@@ -138,7 +138,12 @@ impl Corridor {
                 Ok(Ok(()))
             }
             false => {
+                let moved = facts.follow_ups.clone();
                 let kept = self.inner.near.journal.commit(mark, facts).await;
+                if kept.is_ok() {
+                    let own = |event: &&Step| event.transaction == transaction.head.id;
+                    moved.iter().for_each(|f| self.count(f, f.events.iter().filter(own)));
+                }
                 if kept.is_err() {
                     // A plan whose facts are not kept is none.
                     transaction.plan = None;
@@ -256,6 +261,7 @@ impl Corridor {
             answer.clone(),
         );
         let mark = Mark { audit: self.audit(&transaction, body, status, told), ..mark };
+        let moved = facts.follow_ups.clone();
         if facts.is_empty() {
             self.inner.near.journal.mark(mark);
         } else if let Err(error) = self.inner.near.journal.commit(mark.clone(), facts).await {
@@ -267,6 +273,9 @@ impl Corridor {
                 // Others build on it: a request is answered by the record that asked.
                 _ => return self.learn_again(&transaction),
             }
+        } else {
+            // What a delivery makes happen to a request is one event.
+            moved.iter().for_each(|request| self.count(request, request.events.iter().rev().take(1)));
         }
         reach("marked");
         match answer {
@@ -340,6 +349,17 @@ impl Corridor {
                 self.note_index(transaction, &name, facts).await;
                 facts.follow_ups.push(name);
             }
+        }
+    }
+
+    /// By programmes of the configuration only: others are free text.
+    fn count<'e>(&self, request: &FollowUp, events: impl Iterator<Item = &'e Step>) {
+        let program = request.program.as_deref().and_then(|words| self.inner.near.follow_up.program(words));
+        let program = program.map_or("other", |(name, _)| name).to_string();
+        for event in events {
+            let outcome = event.outcome.clone().unwrap_or_default();
+            metrics::counter!("follow_ups", "event" => event.what.as_str(), "program" => program.clone(), "outcome" => outcome)
+                .increment(1);
         }
     }
 
