@@ -314,7 +314,9 @@ async fn what_is_due_is_told_and_what_nobody_does_expires() {
         (answer.status(), answer.text().await.expect("text"))
     };
     let counted = |event: &str| {
-        metrics.lines().any(|line| line.starts_with("follow_ups{") && line.contains(&format!("event=\"{event}\"")))
+        metrics
+            .lines()
+            .any(|line| line.starts_with("follow_ups{") && line.contains(&format!("event=\"{event}\"")))
     };
     assert!(["asked", "claimed", "overdue", "expired", "completed"].into_iter().all(counted), "{metrics}");
     let lapses = world.settled().await.into_iter().filter(|row| row.route == "lapse").count();

@@ -14,6 +14,7 @@ mod identity;
 mod life;
 mod lists;
 mod mappings;
+mod model;
 mod openhim;
 mod pushes;
 mod raw;

@@ -336,3 +336,84 @@ fn name_of(reference: &Value) -> Option<&str> {
     let identifier = reference["identifier"]["value"].as_str();
     identifier.or_else(|| reference["reference"].as_str()?.rsplit(['/', '=', '|']).next())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: [Happening; 10] = [
+        Happening::Asked,
+        Happening::Changed,
+        Happening::Claimed,
+        Happening::Begun,
+        Happening::Completed,
+        Happening::Refused,
+        Happening::Withdrawn,
+        Happening::Overdue,
+        Happening::Expired,
+        Happening::Late,
+    ];
+
+    fn event(n: usize, outcome: Option<&str>) -> Event {
+        Event {
+            at: n as i64,
+            what: Happening::Asked,
+            by: "emr".into(),
+            transaction: format!("t{n}"),
+            outcome: outcome.map(String::from),
+        }
+    }
+
+    fn asked() -> FollowUp {
+        let asked = json!({"kind": "follow_up", "identifier": {"system": "s", "value": "1"}, "person": "p",
+            "state": "requested", "resource": {"resourceType": "Task"}, "events": [event(0, None)], "due": 1, "expires": 2});
+        serde_json::from_value(asked).expect("a request")
+    }
+
+    #[test]
+    fn the_end_of_a_request_is_taken_back_by_nobody_but_who_may() {
+        for (from, what, to) in [
+            (State::Requested, Happening::Claimed, Some(State::Accepted)),
+            (State::InProgress, Happening::Claimed, None),
+            (State::Completed, Happening::Completed, Some(State::Completed)),
+            (State::Completed, Happening::Begun, Some(State::InProgress)),
+            (State::Completed, Happening::Withdrawn, None),
+            (State::Completed, Happening::Expired, None),
+            (State::Cancelled, Happening::Completed, None),
+            (State::Cancelled, Happening::Late, Some(State::Cancelled)),
+            (State::Cancelled, Happening::Asked, Some(State::Requested)),
+            (State::Expired, Happening::Completed, Some(State::Completed)),
+            (State::Rejected, Happening::Begun, None),
+            (State::Accepted, Happening::Asked, None),
+        ] {
+            assert_eq!(from.after(what), to, "{from:?} {what:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        /// Whatever happens in whatever order: the events lead to the state, and tell all that changed it.
+        #[test]
+        fn the_state_is_what_the_events_make_of_it(happenings in proptest::collection::vec((0..ALL.len(), 0..3_usize), 0..40)) {
+            let mut request = asked();
+            for (n, (what, outcome)) in happenings.into_iter().enumerate() {
+                let (before, version) = (request.state, request.version());
+                let outcome = ["found", "moved"].get(outcome).copied();
+                let happened = request.happen(ALL[what], event(n + 1, outcome));
+                prop_assert_eq!(happened, before.after(ALL[what]).is_some());
+                prop_assert_eq!(request.version(), version + usize::from(happened));
+                prop_assert!(happened || request.state == before);
+                // The same again is the same.
+                let repeated = request.clone().happen(ALL[what], event(n + 1, outcome));
+                prop_assert!(!happened || !repeated || request.outcome.as_deref() != outcome);
+            }
+            prop_assert_eq!(replay(&request.events), Some(request.state));
+            prop_assert!(request.wakes().is_none() || request.state.is_open());
+            let shown = request.shown();
+            prop_assert_eq!(shown["status"].as_str(), Some(request.state.task_status()));
+            prop_assert_eq!(&shown["meta"]["versionId"], &json!(request.version().to_string()));
+        }
+    }
+}
