@@ -250,7 +250,7 @@ async fn followed(seen: &mut Seen, world: &World) {
     let mut stale = ltfu("SR-1");
     stale["id"] = json!("SR-1");
     stale["status"] = json!("revoked");
-    let request = world.http.put(world.url("/fhir/ServiceRequest/SR-1")).header("if-match", "W/\"9\"");
+    let request = world.http.put(world.url("/fhir/ServiceRequest/SR-1")).header("if-match", "W/\"v9\"");
     seen.send(&put, as_emr(request.json(&stale))).await;
     let search = operation("GET", "/fhir/{Type}");
     seen.send(&search, as_emr(world.http.get(world.url("/fhir/ServiceRequest?status=on-hold")))).await;

@@ -395,7 +395,7 @@ fn is_newer(known: &Value, now: &Value) -> bool {
 /// Only the version that its sender has seen may be changed.
 pub(super) fn is_version(known: Option<&FollowUp>, wanted: Option<&str>, sent: &Value) -> Result<(), Stop> {
     let Some(wanted) = wanted else { return Ok(()) };
-    let is = known.map(|known| known.version().to_string());
+    let is = known.map(FollowUp::version);
     if is.as_deref() == Some(wanted) {
         return Ok(());
     }
