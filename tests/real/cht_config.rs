@@ -159,10 +159,6 @@ fn told(world: &World, code: &str) -> Vec<String> {
     values
 }
 
-fn tomorrow() -> String {
-    day(1)
-}
-
 fn day(from_now: i64) -> String {
     let day = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).date();
     day.checked_add(jiff::Span::new().days(from_now)).expect("a day").to_string()
@@ -204,20 +200,20 @@ async fn a_patient_lost_to_follow_up_is_looked_for_twice_and_found() {
     let (task, seen) = one_task(&world).await;
     assert_eq!((&task["form"], &task["priority"]), (&json!("ltfu_follow_up"), &json!("high")));
     assert_eq!(seen["cards"][0]["label"], "contact.fhir_mediator.ltfu");
-    let left =
-        does(&world, &task, json!([null, "visit", "try_again", tomorrow(), "Nobody was at home"])).await;
+    let (tomorrow, in_a_week) = (day(1), day(7));
+    let left = does(&world, &task, json!([null, "visit", "try_again", tomorrow, "Nobody was at home"])).await;
     let again = tasks(&left).pop().expect("the task is still there");
-    assert_eq!((&again["id"], again["due"].as_str()), (&task["id"], Some(tomorrow().as_str())));
+    assert_eq!((&again["id"], again["due"].as_str()), (&task["id"], Some(tomorrow.as_str())));
     assert_eq!(request(&world)["status"], "on-hold");
     assert_eq!(told(&world, "outcome"), ["not_found"]);
-    let left = does(&world, &task, json!([null, "visit", "found", day(6), "Was travelling"])).await;
+    let left = does(&world, &task, json!([null, "visit", "found", in_a_week, "Was travelling"])).await;
     assert_eq!((tasks(&left), &left["states"]["Completed"]), (Vec::new(), &json!(1)));
     assert_eq!(left["cards"], json!([]));
     assert_eq!(left["targets"][1]["value"]["percent"], 100);
     let request = request(&world);
     assert_eq!(request["status"], "completed");
     assert_eq!(told(&world, "outcome"), ["found", "not_found"]);
-    assert_eq!(told(&world, "next-visit"), [tomorrow(), day(6)]);
+    assert_eq!(told(&world, "next-visit"), [tomorrow, in_a_week]);
     assert!(answered(&world, "ltfu_follow_up", "where_to").is_empty(), "nobody was asked");
     assert!(answered(&world, "ltfu_follow_up", "asked.n_reason").is_empty(), "a note asks nothing");
     assert_eq!(answered(&world, "ltfu_follow_up", "attempts"), ["1", "2"]);
@@ -288,7 +284,7 @@ async fn a_contact_is_traced() {
     assert_eq!(task["form"], "contact_tracing_follow_up");
     let card = seen["cards"][0]["fields"].as_array().expect("fields");
     assert!(card.iter().any(|field| field["value"] == "Otieno Ouma"), "{card:?}");
-    does(&world, &task, json!([null, "phone", "1", "try_again", tomorrow()])).await;
+    does(&world, &task, json!([null, "phone", "1", "try_again", day(1)])).await;
     assert_eq!(request(&world)["status"], "on-hold");
     assert_eq!(told(&world, "outcome"), ["not_found"]);
     let answers = json!([
@@ -377,4 +373,101 @@ async fn the_referral_form_makes_a_referral() {
     assert_eq!(reasons, ["Fever", "Cough"]);
     assert_eq!(request["performer"][0]["identifier"]["value"], "13080");
     assert_eq!(world.fhir.resources("Task").len(), 1);
+}
+
+/// Of 26 November 2026.
+const NOON: i64 = 1_795_694_400_000;
+
+/// A record or report as CHT has it, of so many minutes after noon.
+fn record(id: &str, form: &str, reported: i64, fields: Value) -> Value {
+    let mut all = json!({"patient_uuid": PATIENT});
+    all.as_object_mut().expect("an object").extend(fields.as_object().cloned().expect("an object"));
+    json!({"_id": id, "type": "data_record", "form": form, "errors": [], "tasks": [], "fields": all,
+        "reported_date": NOON + reported * 60_000})
+}
+
+/// The tasks that some records leave, as `id due`.
+async fn left_by(records: Vec<Value>) -> Vec<String> {
+    let docs: Vec<Value> =
+        contacts().into_iter().filter(|c| names_place(c, "area-a")).chain(records).collect();
+    let story = json!({"user": CHW, "subject": PATIENT, "docs": docs, "now": NOON});
+    let seen = tokio::task::spawn_blocking(move || played(&story)).await.expect("an answer");
+    let id = |task: &Value| {
+        task["id"].as_str().and_then(|id| id.split('~').next()).unwrap_or_default().to_string()
+    };
+    let told = |task: &Value| format!("{} {}", id(task), task["due"].as_str().unwrap_or_default());
+    let mut all: Vec<String> = tasks(&seen).iter().map(told).collect();
+    all.sort();
+    all
+}
+
+/// An answer from the person's page, for no task in particular.
+fn unasked(reported: i64) -> Value {
+    record(
+        "x",
+        "ltfu_follow_up",
+        reported,
+        json!({"outcome": "found", "inputs": {"source": "contact", "source_id": ""}}),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_come_twice_or_in_another_order_or_without_a_date() {
+    if !is_there() {
+        return;
+    }
+    let asks = |id: &str, fields: Value| record(id, "LTFU_REQUEST", -60, fields);
+    let sr = |id: &str| asks(id, json!({"external_id": "SR-1", "due_date": "2030-01-02"}));
+    let cancel = |reported, external_id: &str| {
+        record("c", "LTFU_CANCEL", reported, json!({"external_id": external_id}))
+    };
+    let to_b = json!({"outcome": "found", "inputs": {"source": "task", "source_id": "b"}});
+    let interop = record("i", "INTEROP_FOLLOW_UP", -60, json!({}));
+    let mut faulty = sr("a");
+    faulty["errors"] = json!([{"code": "sys.incorrect_type", "message": "x"}]);
+    let cases: [(Vec<Value>, Vec<String>); 14] = [
+        (vec![sr("a"), sr("b")], vec!["a 2030-01-02".into()]),
+        (vec![sr("a"), sr("b"), record("x", "ltfu_follow_up", -5, to_b)], vec![]),
+        (vec![sr("a"), cancel(-90, "SR-1")], vec![]),
+        (vec![sr("a"), cancel(-5, "SR-2")], vec!["a 2030-01-02".into()]),
+        (vec![sr("a"), unasked(-5)], vec![]),
+        (vec![sr("a"), unasked(-90)], vec!["a 2030-01-02".into()]),
+        (vec![faulty], vec!["a 2030-01-02".into()]),
+        (
+            vec![asks("a", json!({"external_id": "1", "due_date": 1_893_542_400_000_i64}))],
+            vec!["a 2030-01-02".into()],
+        ),
+        (vec![asks("a", json!({"external_id": "1"}))], vec!["a 2026-12-03".into()]),
+        (vec![asks("a", json!({"external_id": "1", "urgent": true}))], vec!["a 2026-11-28".into()]),
+        (
+            vec![record("t", "CONTACT_TRACING", 0, json!({"external_id": "1", "risk": "high"}))],
+            vec!["t 2026-11-27".into()],
+        ),
+        (vec![interop.clone()], vec!["i 2026-12-03".into()]),
+        (vec![interop.clone(), cancel(-5, "SR-2")], vec![]),
+        (vec![interop, sr("a"), cancel(-5, "SR-1")], vec!["i 2026-12-03".into()]),
+    ];
+    for (n, (records, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(left_by(records).await, expected, "case {n}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_by_the_existing_mediators_route_is_answered_with_the_same_form() {
+    if !is_there() {
+        return;
+    }
+    let world = world().await;
+    let clinic = json!({"resourceType": "Organization", "identifier": [{"system": "cht", "value": "clinic-1"}], "name": ["Clinic"]});
+    assert_eq!(world.post("/organization", &clinic).await.0, 200);
+    let request_of_theirs = json!({"intent": "order", "status": "active", "subject": {"reference": format!("Patient/{PATIENT}")},
+        "requester": {"reference": "Organization/clinic-1"}});
+    let (status, body) = world.post("/service-request", &request_of_theirs).await;
+    assert_eq!(status, 201, "{body}");
+    world.settled().await;
+    let (task, _) = one_task(&world).await;
+    assert_eq!(task["form"], "ltfu_follow_up");
+    let left = does(&world, &task, json!([null, "visit", "found"])).await;
+    assert_eq!(tasks(&left), Vec::<Value>::new());
+    assert_eq!(request(&world)["status"], "completed");
 }

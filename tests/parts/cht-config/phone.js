@@ -1,5 +1,5 @@
 // phone.js: what a CHW sees with the compiled configuration, and fills. Reads a story from standard input:
-// {user, subject, docs, fill?: {task or form, answers}}, where `docs` are what CHT would have put on the phone. Writes
+// {user, subject, docs, now?, fill?: {task or form, answers}}; `docs` are what CHT would have put on the phone. Writes
 // {tasks, states, cards, context, targets}, and if a form was filled {filled, errors, left}. Tasks are computed by CHT's
 // own rules engine; forms are filled in Chromium, and $SCREENSHOT is a picture of the form before.
 const id = require.resolve('puppeteer-chromium-resolver');
@@ -53,7 +53,7 @@ const fill = async (phone, wanted) => {
   return phone.fillForm(...wanted.answers);
 };
 
-const play = async ({ user, subject, docs, fill: wanted }) => {
+const play = async ({ user, subject, docs, now, fill: wanted }) => {
   const phone = new Harness({
     directory: process.env.PROJECT,
     args: ['--no-sandbox', '--disable-gpu', '--allow-file-access-from-files'],
@@ -65,6 +65,9 @@ const play = async ({ user, subject, docs, fill: wanted }) => {
     docs,
   });
   try {
+    if (now) {
+      phone.setNow(now);
+    }
     const seen = await look(phone);
     if (!wanted) {
       return seen;
