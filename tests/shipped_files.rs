@@ -25,8 +25,13 @@ fn every_field_of_a_form_can_be_filled_and_every_form_is_public() {
             (&form["public_form"], &form["meta"]["code"]),
             (&Value::Bool(true), &Value::from(code.as_str()))
         );
-        for key in form["fields"].as_object().unwrap().keys() {
+        for (key, field) in form["fields"].as_object().unwrap() {
             assert!(key == &key.to_lowercase() && !key.contains('.'), "{code}.{key}");
+            let kind = field["type"].as_str().unwrap();
+            assert!(
+                ["string", "integer", "boolean", "date", "phone_number"].contains(&kind),
+                "{code}.{key}: {kind}"
+            );
         }
     }
 }

@@ -417,7 +417,7 @@ async fn records_that_come_twice_or_in_another_order_or_without_a_date() {
         return;
     }
     let asks = |id: &str, fields: Value| record(id, "LTFU_REQUEST", -60, fields);
-    let sr = |id: &str| asks(id, json!({"external_id": "SR-1", "due_date": "2030-01-02"}));
+    let sr = |id: &str| asks(id, json!({"external_id": "SR-1", "due_date": "2026-12-20"}));
     let cancel = |reported, external_id: &str| {
         record("c", "LTFU_CANCEL", reported, json!({"external_id": external_id}))
     };
@@ -425,17 +425,17 @@ async fn records_that_come_twice_or_in_another_order_or_without_a_date() {
     let interop = record("i", "INTEROP_FOLLOW_UP", -60, json!({}));
     let mut faulty = sr("a");
     faulty["errors"] = json!([{"code": "sys.incorrect_type", "message": "x"}]);
-    let cases: [(Vec<Value>, Vec<String>); 14] = [
-        (vec![sr("a"), sr("b")], vec!["a 2030-01-02".into()]),
+    let cases: [(Vec<Value>, Vec<String>); 16] = [
+        (vec![sr("a"), sr("b")], vec!["a 2026-12-20".into()]),
         (vec![sr("a"), sr("b"), record("x", "ltfu_follow_up", -5, to_b)], vec![]),
         (vec![sr("a"), cancel(-90, "SR-1")], vec![]),
-        (vec![sr("a"), cancel(-5, "SR-2")], vec!["a 2030-01-02".into()]),
+        (vec![sr("a"), cancel(-5, "SR-2")], vec!["a 2026-12-20".into()]),
         (vec![sr("a"), unasked(-5)], vec![]),
-        (vec![sr("a"), unasked(-90)], vec!["a 2030-01-02".into()]),
-        (vec![faulty], vec!["a 2030-01-02".into()]),
+        (vec![sr("a"), unasked(-90)], vec!["a 2026-12-20".into()]),
+        (vec![faulty], vec!["a 2026-12-20".into()]),
         (
-            vec![asks("a", json!({"external_id": "1", "due_date": 1_893_542_400_000_i64}))],
-            vec!["a 2030-01-02".into()],
+            vec![asks("a", json!({"external_id": "1", "due_date": 1_797_724_800_000_i64}))],
+            vec!["a 2026-12-20".into()],
         ),
         (vec![asks("a", json!({"external_id": "1"}))], vec!["a 2026-12-03".into()]),
         (vec![asks("a", json!({"external_id": "1", "urgent": true}))], vec!["a 2026-11-28".into()]),
@@ -443,6 +443,8 @@ async fn records_that_come_twice_or_in_another_order_or_without_a_date() {
             vec![record("t", "CONTACT_TRACING", 0, json!({"external_id": "1", "risk": "high"}))],
             vec!["t 2026-11-27".into()],
         ),
+        (vec![asks("a", json!({"external_id": "1", "due_date": "2024-02-01"}))], vec!["a 2026-11-26".into()]),
+        (vec![asks("a", json!({"external_id": "1", "due_date": "2046-02-01"}))], vec!["a 2027-11-26".into()]),
         (vec![interop.clone()], vec!["i 2026-12-03".into()]),
         (vec![interop.clone(), cancel(-5, "SR-2")], vec![]),
         (vec![interop, sr("a"), cancel(-5, "SR-1")], vec!["i 2026-12-03".into()]),
@@ -458,7 +460,12 @@ async fn a_request_by_the_existing_mediators_route_is_answered_with_the_same_for
         return;
     }
     let world = world().await;
-    let clinic = json!({"resourceType": "Organization", "identifier": [{"system": "cht", "value": "clinic-1"}], "name": ["Clinic"]});
+    let endpoint = json!({"resourceType": "Endpoint", "identifier": [{"system": "cht", "value": "e-1"}], "address": world.emr.url(),
+        "connectionType": {"system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type", "code": "hl7-fhir-rest"},
+        "payloadType": [{"text": "x"}], "status": "active"});
+    let clinic = json!({"resourceType": "Organization", "identifier": [{"system": "cht", "value": "clinic-1"}], "name": ["Clinic"],
+        "endpoint": [{"reference": "Endpoint/e-1"}]});
+    assert_eq!(world.post("/endpoint", &endpoint).await.0, 200);
     assert_eq!(world.post("/organization", &clinic).await.0, 200);
     let request_of_theirs = json!({"intent": "order", "status": "active", "subject": {"reference": format!("Patient/{PATIENT}")},
         "requester": {"reference": "Organization/clinic-1"}});

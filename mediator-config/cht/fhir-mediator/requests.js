@@ -81,13 +81,16 @@ const isOpen = (reports, request) => isFirstCopy(reports, request) &&
 
 const isUrgent = ({ fields }) => isYes(fields.urgent) || String(fields.risk || '').toLowerCase() === 'high';
 
-// When it is to be done: when the CHW said that they would try again, else when the clinic wants it.
+// When it is to be done: when the CHW said that they would try again, else when the clinic wants it. A day that was
+// over already when the clinic asked, or is years away, would keep the task from the phone.
 const dueTime = (reports, request) => {
   const last = answers(reports, request).pop();
+  const { reported_date } = last || request;
   const days = KINDS[request.form].days[isUrgent(request) ? 'urgent' : 'other'];
-  return (last && asTime(last.fields.next_attempt_date)) ||
+  const due = (last && asTime(last.fields.next_attempt_date)) ||
     asTime(request.fields.due_date) ||
     request.reported_date + days * DAY;
+  return Math.min(Math.max(due, request.reported_date), reported_date + 365 * DAY);
 };
 
 const openRequests = (reports, ...forms) => reports

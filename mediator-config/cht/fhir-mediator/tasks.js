@@ -29,7 +29,7 @@ const task = (name, forms, form, fields) => ({
   appliesTo: 'reports',
   appliesToType: forms,
   appliesIf: (contact, report) => !!contact.contact && requests.isRequest(report) &&
-    requests.isFirstCopy(contact.reports, report) && !requests.SUPERVISORS.includes(user.role),
+    requests.isFirstCopy(contact.reports, report) && !requests.SUPERVISORS.includes((user || {}).role),
   resolvedIf: (contact, report) => requests.isAnswered(contact.reports, report) ||
     !!requests.withdrawal(contact.reports, report),
   priority: (contact, report) => requests.isUrgent(report) ?

@@ -25,21 +25,34 @@ part=$parts/cht-config-$(sha256sum "$here/package-lock.json" | cut -c1-12)
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
-project=$made/project
 mkdir "$made/tmp"
-cp -r "$config" "$project"
 # So that today is the same day here as for whoever judges what was filled.
 export TMPDIR=$made/tmp TZ=UTC
 
+# A warning is a mistake, but for those that say what we left out.
 cht() {
   (cd "$project" && "$part/node_modules/.bin/cht" --local "$@") >"$made/log" 2>&1 || { cat "$made/log" >&2; exit 1; }
   ! grep -E 'WARN|ERROR' "$made/log" | grep -v 'purge configuration\|require a CHT instance' >&2 ||
     { echo "cht-conf warns" >&2; exit 1; }
 }
 
+# Once for all phones.
+compiled() {
+  project=$parts/cht-config-project-$( (cd "$config" && find . -type f -print0 | sort -z | xargs -0 sha256sum) | sha256sum | cut -c1-12)
+  (
+    flock 9
+    [ -e "$project/ready" ] && exit 0
+    rm -rf "$project" && cp -r "$config" "$project"
+    cht compile-app-settings
+    touch "$project/ready"
+  ) 9>"$project.lock"
+}
+
 case ${1:-} in
 --check)
-  cht compile-app-settings --halt-on-schema-error --halt-on-webpack-warning
+  project=$made/project
+  cp -r "$config" "$project"
+  cht compile-app-settings
   cht convert-app-forms
   cht validate-app-forms
   diff -r "$config/forms" "$project/forms" >&2 ||
@@ -47,16 +60,17 @@ case ${1:-} in
   echo "mediator-config/cht: $(ls "$config"/forms/app/*.xml | wc -l) app forms"
   ;;
 --write)
+  project=$made/project
+  cp -r "$config" "$project"
   cht convert-app-forms
   cp "$project"/forms/app/*.xml "$config/forms/app"
   ;;
 '')
-  cht compile-app-settings
-  cp "$here/phone.js" "$made/phone.js"
-  PROJECT=$project NODE_PATH=$part/node_modules node "$made/phone.js"
+  compiled
+  PROJECT=$project NODE_PATH=$part/node_modules node "$here/phone.js"
   ;;
 *)
-  sed -n '2,6s/^# //p' "$0" >&2
+  sed -n '2,5s/^# //p' "$0" >&2
   exit 2
   ;;
 esac
