@@ -58,6 +58,7 @@ fn pushes_carry_whole_documents_and_leave_the_mediators_own_records_out() {
 fn the_settings_to_upload_push_straight_and_give_the_mediator_what_it_needs() {
     let settings = read(&shipped("mediator-config/cht/app_settings/base_settings.json"));
     assert_eq!(settings["outbound"], read(&shipped("mediator-config/cht/outbound.json")));
+    assert_eq!(settings["transitions"]["mark_for_outbound"], true, "without it CHT pushes nothing");
     let told = std::fs::read_to_string(shipped("mediator-config/cht/README.md")).unwrap();
     let told: BTreeSet<&str> =
         told.lines().filter_map(|line| line.strip_prefix("| `can_")?.split('`').next()).collect();
