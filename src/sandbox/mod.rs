@@ -57,7 +57,7 @@ pub async fn run(options: Options) -> ExitCode {
     stage.introduce();
     let played = stage.play().await;
     match &played {
-        Ok(()) => println!("\nBoth journeys are complete."),
+        Ok(()) => println!("\nAll of it is complete."),
         Err(step) => eprintln!("\nThis step failed: {step}"),
     }
     if !options.exit {
