@@ -4,6 +4,7 @@ use crate::domain::audit::{Act, Agent, Kind};
 use crate::flow::corridor::{Corridor, Options, Traffic};
 use crate::flow::gate::{Gate, Limits};
 use crate::flow::identify::Neighbours;
+use crate::flow::lapse;
 use crate::flow::poll::{self, Poll};
 use crate::flow::ports::{Callbacks, Chance, Cht, Clock, FhirServer, Journal, Millis, OpenHim};
 use crate::flow::retry::Backoff;
@@ -75,7 +76,12 @@ pub struct Surroundings {
 /// A corridor by these settings, not yet started.
 pub fn corridor(settings: &Settings, around: Surroundings, mappings: Arc<Mappings>) -> Corridor {
     let traffic = Arc::new(traffic(settings, around.clock.clone()));
+    let facilities = settings.clients.iter().map(|c| (c.id.clone(), c.facilities.clone())).collect();
     let near = Neighbours {
+        clock: around.clock.clone(),
+        mappings: mappings.clone(),
+        follow_up: settings.follow_up.clone(),
+        facilities,
         journal: around.journal,
         cht: around.cht,
         servers: around.servers,
@@ -246,6 +252,8 @@ impl House {
         journal.record(started).await.map_err(|e| format!("the audit trail: {e}"))?;
         let taken_up = corridor.start().await.map_err(|e| e.to_string())?;
         start_polls(settings, &servers, &corridor);
+        let every = Duration::from_secs(settings.follow_up.check_seconds.max(1));
+        tokio::spawn(lapse::run(corridor.clone(), every));
         tokio::spawn(retain(corridor.clone(), settings.journal.keep_days, settings.journal.keep_bodies_days));
         let open = settings.clients.is_empty();
         let openhim = membership.clone().map(|membership| membership as Arc<dyn OpenHim>);

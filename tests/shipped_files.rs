@@ -18,22 +18,27 @@ fn read(path: &Path) -> Value {
 
 #[test]
 fn every_field_of_a_form_can_be_filled_and_every_form_is_public() {
-    let forms = read(&shipped("mediator-config/cht/forms.json"));
+    let forms = read(&shipped("mediator-config/cht/app_settings/forms.json"));
     for (code, form) in forms.as_object().unwrap() {
         assert_eq!(code, &code.to_uppercase());
         assert_eq!(
             (&form["public_form"], &form["meta"]["code"]),
             (&Value::Bool(true), &Value::from(code.as_str()))
         );
-        for key in form["fields"].as_object().unwrap().keys() {
+        for (key, field) in form["fields"].as_object().unwrap() {
             assert!(key == &key.to_lowercase() && !key.contains('.'), "{code}.{key}");
+            let kind = field["type"].as_str().unwrap();
+            assert!(
+                ["string", "integer", "boolean", "date", "phone_number"].contains(&kind),
+                "{code}.{key}: {kind}"
+            );
         }
     }
 }
 
 #[test]
 fn pushes_carry_whole_documents_and_leave_the_mediators_own_records_out() {
-    let forms = read(&shipped("mediator-config/cht/forms.json"));
+    let forms = read(&shipped("mediator-config/cht/app_settings/forms.json"));
     for file in ["outbound.json", "outbound-openhim.json"] {
         let outbound = read(&shipped("mediator-config/cht").join(file));
         for (name, push) in outbound.as_object().unwrap() {
@@ -47,6 +52,72 @@ fn pushes_carry_whole_documents_and_leave_the_mediators_own_records_out() {
             assert!(reports.contains(&format!("'{code}'")), "{code}");
         }
     }
+}
+
+#[test]
+fn the_settings_to_upload_push_straight_and_give_the_mediator_what_it_needs() {
+    let settings = read(&shipped("mediator-config/cht/app_settings/base_settings.json"));
+    assert_eq!(settings["outbound"], read(&shipped("mediator-config/cht/outbound.json")));
+    assert_eq!(settings["transitions"]["mark_for_outbound"], true, "without it CHT pushes nothing");
+    let told = std::fs::read_to_string(shipped("mediator-config/cht/README.md")).unwrap();
+    let told: BTreeSet<&str> =
+        told.lines().filter_map(|line| line.strip_prefix("| `can_")?.split('`').next()).collect();
+    let given = settings["permissions"].as_object().unwrap().iter();
+    let given = given.filter(|(_, roles)| texts(roles).contains(&"fhir_mediator"));
+    let given: BTreeSet<&str> = given.map(|(name, _)| name.trim_start_matches("can_")).collect();
+    assert_eq!(told, given);
+}
+
+/// The keys of a language's translations.
+fn translated(language: &str) -> BTreeSet<String> {
+    let file = shipped(&format!("mediator-config/cht/translations/messages-{language}.properties"));
+    let text = std::fs::read_to_string(file).unwrap();
+    let said = |line: &str| {
+        let (key, value) = line.split_once(" = ").unwrap();
+        assert!(!value.trim().is_empty(), "{language}: {line}");
+        key.to_string()
+    };
+    text.lines().map(said).collect()
+}
+
+#[test]
+fn every_language_says_everything_to_a_chw() {
+    let known = translated("en");
+    for language in ["fr", "sw"] {
+        assert_eq!(translated(language), known, "{language}");
+    }
+    let forms = read(&shipped("mediator-config/cht/app_settings/forms.json"));
+    for (code, form) in forms.as_object().unwrap() {
+        assert!(known.contains(form["meta"]["translation_key"].as_str().unwrap()), "{code}");
+        for (key, field) in form["fields"].as_object().unwrap() {
+            let labels = &field["labels"]["short"];
+            assert!(["en", "fr", "sw"].iter().all(|language| labels[language].is_string()), "{code}.{key}");
+        }
+    }
+}
+
+/// CHT drops what a form does not have, and says nothing.
+#[test]
+fn every_field_that_the_mediator_writes_is_in_its_form() {
+    let forms = read(&shipped("mediator-config/cht/app_settings/forms.json"));
+    let mut seen = BTreeSet::new();
+    for file in
+        std::fs::read_dir(shipped("mediator-config/mappings")).unwrap().map(|file| file.unwrap().path())
+    {
+        if file.extension().is_none_or(|e| e != "yaml") {
+            continue;
+        }
+        let record = yaml::parse(&std::fs::read_to_string(&file).unwrap()).unwrap().value()["record"].clone();
+        let Some(code) = record["form"].as_str() else { continue };
+        seen.insert(code.to_string());
+        let fields = forms[code]["fields"].as_object().unwrap_or_else(|| panic!("no form {code}"));
+        let written = record["fields"].as_object().into_iter().flatten().map(|(key, _)| key.as_str());
+        let patient = record["patient_field"].as_str();
+        for key in written.filter(|key| *key != "literal").chain(patient) {
+            assert!(fields.contains_key(key), "{code}.{key}");
+        }
+    }
+    assert!(seen.contains("LTFU_REQUEST") && seen.contains("CONTACT_TRACING_CANCEL"), "{seen:?}");
 }
 
 #[test]

@@ -96,6 +96,7 @@ fn server(settings: &Settings, errors: &mut Errors) {
     for (key, zero) in [
         ("answer_within_ms", server.answer_within_ms == 0),
         ("max_body_bytes", server.max_body_bytes == 0),
+        ("max_list_bytes", server.max_list_bytes == 0),
         ("read_timeout_ms", server.read_timeout_ms == 0),
         ("max_connections", server.max_connections == 0),
         ("shutdown_within_ms", server.shutdown_within_ms == 0),

@@ -30,6 +30,7 @@ pub struct Settings {
     pub clients: Vec<Client>,
     pub delivery: Delivery,
     pub translate: Translate,
+    pub follow_up: FollowUp,
     pub callbacks: Callbacks,
     pub openhim: OpenHim,
     pub log: Log,
@@ -48,6 +49,8 @@ pub struct Server {
     pub base_path: String,
     pub answer_within_ms: u64,
     pub max_body_bytes: usize,
+    /// Of a list of resources, a line each (NDJSON).
+    pub max_list_bytes: usize,
     pub max_header_bytes: usize,
     /// A request's head, and then its body, must have arrived within this time.
     pub read_timeout_ms: u64,
@@ -200,6 +203,9 @@ pub struct Client {
     pub roles: Vec<Role>,
     /// The destination whose own ids this client's references and resource ids are.
     pub destination: Option<String>,
+    /// Facilities whose referrals it may see, by the identifier that a referral names them by; `*`: all.
+    #[serde(default)]
+    pub facilities: Vec<String>,
     /// It is OpenHIM's core, and says who really calls.
     #[serde(default)]
     pub openhim: bool,
@@ -232,6 +238,41 @@ pub struct Translate {
     pub mappings: PathBuf,
     /// A folder of profiles, ValueSets, CodeSystems and ConceptMaps over the built-in ones.
     pub profiles: PathBuf,
+}
+
+/// When a request is due and when it expires, in days after it was asked; 0: never.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FollowUp {
+    pub due_days: u32,
+    pub expires_days: u32,
+    /// Seconds between two looks at what is due.
+    pub check_seconds: u64,
+    /// By what a request is for, as its category or code says (`HIV`); capitals don't matter.
+    pub programs: BTreeMap<String, Deadlines>,
+}
+
+/// What a programme has of its own.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deadlines {
+    pub due_days: Option<u32>,
+    pub expires_days: Option<u32>,
+}
+
+impl FollowUp {
+    /// The programme of the configuration that these words name.
+    pub fn program(&self, words: &str) -> Option<(&str, &Deadlines)> {
+        let is_meant = |name: &str| name.to_lowercase() == words.to_lowercase();
+        self.programs.iter().find(|(name, _)| is_meant(name)).map(|(name, own)| (name.as_str(), own))
+    }
+
+    /// Days until a request of this programme is due, and until it expires.
+    pub fn days(&self, program: Option<&str>) -> (u32, u32) {
+        let own =
+            program.and_then(|words| self.program(words)).map(|(_, own)| own.clone()).unwrap_or_default();
+        (own.due_days.unwrap_or(self.due_days), own.expires_days.unwrap_or(self.expires_days))
+    }
 }
 
 #[derive(Clone, Deserialize)]

@@ -83,7 +83,44 @@ pub fn set_identifiers(resource: &mut Value, all: Vec<Value>) {
 const CREATE_ONLY: &str = "create-only";
 
 pub fn mark_create_only(resource: &mut Value) {
-    let tag = json!({"system": format!("{CANONICAL}CodeSystem/write"), "code": CREATE_ONLY});
+    mark(resource, CREATE_ONLY);
+}
+
+/// Whether it said so; it does not any more.
+pub fn take_create_only(resource: &mut Value) -> bool {
+    take(resource, |code| (code == CREATE_ONLY).then_some(())).is_some()
+}
+
+/// How a resource says which version of it its sender has seen.
+const IF_MATCH: &str = "if-match:";
+
+pub fn mark_if_match(resource: &mut Value, version: &str) {
+    mark(resource, &format!("{IF_MATCH}{version}"));
+}
+
+/// The version that it said; it does not any more.
+pub fn take_if_match(resource: &mut Value) -> Option<String> {
+    take(resource, |code| code.strip_prefix(IF_MATCH).map(String::from))
+}
+
+/// How a request says that it came in a list.
+const LISTED: &str = "listed";
+
+pub fn mark_listed(resource: &mut Value) {
+    mark(resource, LISTED);
+}
+
+/// Whether it said so; it does not any more.
+pub fn take_listed(resource: &mut Value) -> bool {
+    take(resource, |code| (code == LISTED).then_some(())).is_some()
+}
+
+fn tag_system() -> String {
+    format!("{CANONICAL}CodeSystem/write")
+}
+
+fn mark(resource: &mut Value, code: &str) {
+    let tag = json!({"system": tag_system(), "code": code});
     if !resource["meta"].is_object() {
         resource["meta"] = json!({});
     }
@@ -93,21 +130,27 @@ pub fn mark_create_only(resource: &mut Value) {
     }
 }
 
-/// Whether it said so; it does not any more.
-pub fn take_create_only(resource: &mut Value) -> bool {
-    let Some(tags) = resource.pointer_mut("/meta/tag").and_then(Value::as_array_mut) else { return false };
-    let before = tags.len();
+/// What the first tag of ours that `of` knows means; the tag goes.
+fn take<T>(resource: &mut Value, of: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let tags = resource.pointer_mut("/meta/tag").and_then(Value::as_array_mut)?;
+    let mut found = None;
     tags.retain(|tag| {
-        tag["code"] != CREATE_ONLY || tag["system"] != format!("{CANONICAL}CodeSystem/write").as_str()
+        let ours = tag["system"] == tag_system().as_str();
+        match tag["code"].as_str().filter(|_| ours).and_then(&of) {
+            Some(meaning) => {
+                found = Some(meaning);
+                false
+            }
+            None => true,
+        }
     });
-    let (left, marked) = (tags.len(), tags.len() < before);
-    if left == 0 {
+    if tags.is_empty() {
         resource["meta"].as_object_mut().map(|meta| meta.remove("tag"));
     }
     if resource["meta"].as_object().is_some_and(serde_json::Map::is_empty) {
         resource.as_object_mut().map(|fields| fields.remove("meta"));
     }
-    marked
+    found
 }
 
 /// The same for the same identifier, so that two messages mean one resource.

@@ -24,12 +24,14 @@ pub enum Route {
     Fhir(String),
     /// A resource found by polling the destination of this name.
     Poll(String),
+    /// From ourselves: a request's day has come.
+    Lapse,
 }
 
 impl Route {
     /// CHT repeats whatever is not answered 2xx, for ever: its pushes are told apart.
     pub fn is_cht(&self) -> bool {
-        !matches!(self, Self::Fhir(_) | Self::Poll(_) | Self::ServiceRequest)
+        !matches!(self, Self::Fhir(_) | Self::Poll(_) | Self::ServiceRequest | Self::Lapse)
     }
 }
 
@@ -45,6 +47,7 @@ impl Route {
             Self::ServiceRequest => "/service-request",
             Self::Fhir(_) => "/fhir",
             Self::Poll(_) => "poll",
+            Self::Lapse => "lapse",
         }
     }
 }
@@ -62,6 +65,7 @@ impl fmt::Display for Route {
             Self::Fhir(kind) if kind.is_empty() => f.write_str("/fhir"),
             Self::Fhir(kind) => write!(f, "/fhir/{kind}"),
             Self::Poll(destination) => write!(f, "poll/{destination}"),
+            Self::Lapse => f.write_str("lapse"),
         }
     }
 }
@@ -88,6 +92,7 @@ impl FromStr for Route {
             "/practitioner" => Self::DropIn("Practitioner".into()),
             "/service-request" => Self::ServiceRequest,
             "/fhir" => Self::Fhir(String::new()),
+            "lapse" => Self::Lapse,
             other => {
                 if let Some(name) = other.strip_prefix("/cht/push/") {
                     Self::ChtPush(Some(name.into()))
@@ -126,6 +131,7 @@ mod tests {
             "/fhir",
             "/fhir/Task",
             "poll/fhir",
+            "lapse",
             "/cht/patient_ids",
         ] {
             assert_eq!(text.parse::<Route>().map(|r| r.to_string()), Ok(text.to_string()));

@@ -1,6 +1,6 @@
 //! What a translated and identified message makes the mediator do, and how far that is.
 use super::fhir::Entry;
-use super::follow_up::{Kind, State};
+use super::follow_up::State;
 use super::identifier::Identifier;
 use super::record::Record;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,14 @@ pub enum Act {
         news: Option<News>,
     },
     /// `PUT {address}/{Type}/{id}`, as HAPI's rest-hook Subscriptions do.
-    Callback { address: String, full_url: String, resource: Value },
+    Callback {
+        address: String,
+        full_url: String,
+        resource: Value,
+        /// The Subscription that asks for it: it knows how.
+        #[serde(default)]
+        subscription: Option<String>,
+    },
 }
 
 /// What CHT knows of a referral once the record is there.
@@ -42,65 +49,11 @@ pub struct Step {
     pub act: Act,
     /// Index of the step that must have ended, well or not, before this one.
     pub after: Option<usize>,
+    /// Index of the step that must have been done before this one; if it fails, so does this.
+    #[serde(default)]
+    pub needs: Option<usize>,
     /// Index of the message's part that asked for it.
     pub part: usize,
-}
-
-/// A request that begins or moves on when the plan is made.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct FollowUp {
-    pub kind: Kind,
-    pub identifier: Identifier,
-    /// The person's id in the crosswalk.
-    pub person: String,
-    pub state: State,
-    /// The ServiceRequest or Task, with its newest known status.
-    pub resource: Value,
-    /// Form of the CHT record that asks the CHW; empty for a referral.
-    #[serde(default)]
-    pub form: String,
-    /// CHT uuid of that record, once it is there.
-    #[serde(default)]
-    pub record: Option<String>,
-    /// Where the requester wants the outcome sent.
-    #[serde(default)]
-    pub callback: Option<String>,
-    /// Who asked; nobody else may read it.
-    #[serde(default)]
-    pub client: String,
-    /// The destination on which `resource.id` is the id, if it came from there.
-    #[serde(default)]
-    pub home: Option<String>,
-    /// States and details that CHT has been told of.
-    #[serde(default)]
-    pub told: Vec<String>,
-    /// The transaction that asks CHT for a CHW. Several names of one request share it.
-    #[serde(default)]
-    pub asked_by: Option<String>,
-    /// The date of the record that first asked, in milliseconds since 1970.
-    #[serde(default)]
-    pub asked_at: i64,
-}
-
-impl FollowUp {
-    /// CHT knows this now.
-    pub fn has_been_told(&mut self, news: &News) {
-        if !self.told.contains(&news.said) {
-            self.told.push(news.said.clone());
-            self.state = news.state;
-        }
-    }
-
-    /// The request with the status that it has by now.
-    pub fn shown(&self) -> Value {
-        let mut resource = self.resource.clone();
-        let status = match resource["resourceType"].as_str() {
-            Some("Task") => self.state.task_status(),
-            _ => self.state.request_status(),
-        };
-        resource["status"] = status.into();
-        resource
-    }
 }
 
 /// What one part of a message was answered with; one part a Bundle entry.

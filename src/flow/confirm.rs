@@ -5,6 +5,9 @@ use crate::domain::plan::{Act, PartNote, Plan, Status};
 use crate::translate::Refusal;
 use serde_json::{Value, json};
 
+/// The element that a refused version is told by: 412, and not 422.
+pub const VERSION: &str = ".meta.versionId";
+
 /// Of a finished transaction.
 pub fn answer(transaction: &Transaction, status: Status, refusal: Option<&Refusal>) -> Answer {
     if transaction.route.is_cht() {
@@ -43,7 +46,8 @@ fn failed(transaction: &Transaction, refusal: Option<&Refusal>) -> Answer {
     };
     let body =
         operation_outcome("error", code, &path, &format!("{text} (transaction {})", transaction.head.id));
-    Answer { status: 422, body, location: None }
+    let status = if code == "conflict" && path.ends_with(VERSION) { 412 } else { 422 };
+    Answer { status, body, location: None }
 }
 
 /// <https://hl7.org/fhir/R4/operationoutcome.html>

@@ -33,7 +33,7 @@ pub async fn deliver(
             let report = near.cht.create_record(record).await?;
             Ok(BTreeMap::from([("report".to_string(), report)]))
         }
-        Act::Callback { address, full_url, resource } => {
+        Act::Callback { address, full_url, resource, subscription } => {
             let ids: BTreeMap<&String, &String> = progress.iter().flat_map(|p| &p.ids).collect();
             let mut resource = resource.clone();
             let id = match ids.get(full_url) {
@@ -43,9 +43,21 @@ pub async fn deliver(
             resource["id"] = Value::from(id.clone());
             rewrite_references(&mut resource, &ids);
             let kind = resource["resourceType"].as_str().unwrap_or("Resource").to_string();
-            near.callbacks.put(address, &kind, &id, &resource).await?;
+            match subscription {
+                None => near.callbacks.put(address, &kind, &id, &resource).await?,
+                Some(subscription) => notify(near, subscription, &id, &resource).await?,
+            }
             Ok(BTreeMap::new())
         }
+    }
+}
+
+async fn notify(near: &Neighbours, subscription: &str, id: &str, resource: &Value) -> Result<(), Failure> {
+    let found = near.journal.subscription(subscription).await;
+    match found.map_err(|error| Failure::transient(error.to_string()))? {
+        Some(subscription) => near.callbacks.notify(&subscription, id, resource).await,
+        // Whoever asked for it does so no more.
+        None => Ok(()),
     }
 }
 
@@ -73,6 +85,23 @@ pub fn due(transaction: &Transaction, now: i64) -> Vec<usize> {
         status(*i) == StepStatus::Open
             && transaction.progress.get(*i).is_none_or(|p| p.not_before <= now)
             && plan.steps[*i].after.is_none_or(|before| status(before) != StepStatus::Open)
+            && plan.steps[*i].needs.is_none_or(|needed| status(needed) == StepStatus::Done)
     };
     (0..plan.steps.len()).filter(ready).collect()
+}
+
+/// What needs a step that has failed fails with it.
+pub fn give_up(transaction: &mut Transaction) {
+    let Some(plan) = &transaction.plan else { return };
+    for (i, step) in plan.steps.iter().enumerate() {
+        let failed = step.needs.and_then(|needed| transaction.progress.get(needed));
+        if failed.is_none_or(|needed| needed.status != StepStatus::Failed) {
+            continue;
+        }
+        if let Some(own) = transaction.progress.get_mut(i).filter(|own| own.status == StepStatus::Open) {
+            own.status = StepStatus::Failed;
+            own.error = Some("not tried, because what it needs has failed".into());
+            own.cause.clone_from(&own.error);
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! What the corridor needs from the world. The rooms of `journal` and `systems` provide it;
 //! `house` puts them together.
 use super::audit::{Audit, patients};
+use super::follow_ups::{FollowUps, Subscription};
 use crate::domain::audit::Event;
 use crate::domain::fhir::Entry;
-use crate::domain::follow_up::Kind;
+use crate::domain::follow_up::FollowUp;
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
 use crate::domain::orchestration::Orchestration;
-use crate::domain::plan::{FollowUp, Plan, Progress, Status};
+use crate::domain::plan::{Plan, Progress, Status};
 use crate::domain::record::Record;
 use async_trait::async_trait;
 use serde_json::Value;
@@ -253,7 +254,7 @@ pub type Tell = Arc<dyn Fn(&[Accepted]) + Send + Sync>;
 
 /// The durable store. `journal::contract` is the suite that every implementation passes.
 #[async_trait]
-pub trait Journal: Audit {
+pub trait Journal: Audit + FollowUps {
     /// Whom to tell of each accepted message, once it is safe, in the order of their numbers and before
     /// its sender is: what is on disk is carried out even if nobody waits for the answer any more.
     fn on_accepted(&self, tell: Tell);
@@ -282,11 +283,6 @@ pub trait Journal: Audit {
     /// When the first message with the key of this transaction came.
     async fn first_received(&self, id: &str) -> Result<Option<Millis>, JournalError>;
     async fn identifiers(&self, person: &str) -> Result<Vec<Identifier>, JournalError>;
-    async fn follow_up(&self, kind: Kind, identifier: &Identifier) -> Result<Option<FollowUp>, JournalError>;
-    /// Requests about a person, oldest first.
-    async fn follow_ups_of(&self, person: &str) -> Result<Vec<FollowUp>, JournalError>;
-    /// A request by its id in our answers, by its identifier's value, or by its record's uuid.
-    async fn follow_ups_named(&self, name: &str) -> Result<Vec<FollowUp>, JournalError>;
     async fn directory(&self, key: &str) -> Result<Option<Value>, JournalError>;
 
     async fn watermark(&self, name: &str) -> Result<Option<String>, JournalError>;
@@ -436,4 +432,6 @@ pub trait Callbacks: Send + Sync + 'static {
     /// Says why an address may not be called, before anything depends on it.
     fn check(&self, address: &str) -> Result<(), String>;
     async fn put(&self, address: &str, kind: &str, id: &str, resource: &Value) -> Result<(), Failure>;
+    /// The same as a Subscription asks for it.
+    async fn notify(&self, subscription: &Subscription, id: &str, resource: &Value) -> Result<(), Failure>;
 }

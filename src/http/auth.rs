@@ -216,6 +216,7 @@ mod tests {
             secret: SecretString::from(hash_secret(secret).expect("a hash")),
             roles: roles.to_vec(),
             destination: None,
+            facilities: Vec::new(),
             openhim: false,
         };
         let all = [client("cht", "s:ecret", &[Role::Push]), client("emr", "token", &[Role::Fhir])];

@@ -1,27 +1,27 @@
 //! What EMRs and FHIR servers send: resources, Bundles, and follow-up requests.
 use super::Door;
+use super::lists::{self, Items};
 use super::reply::{self, Reader, refusal};
 use super::request::{LARGE, Place, Read, off_the_loop_if};
 use crate::config::Role;
 use crate::domain::audit::Act;
-use crate::domain::fhir::{identifiers, mark_create_only, set_identifiers};
-use crate::domain::follow_up::Kind;
+use crate::domain::fhir::{identifiers, mark_create_only, mark_if_match, set_identifiers};
+use crate::domain::follow_up::{FollowUp, Kind};
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
-use crate::domain::plan::FollowUp;
 use crate::flow::audit::patients;
-use crate::flow::corridor::Message;
 use crate::flow::identify::directory_key;
 use crate::flow::ports::{Accepted, JournalError};
 use crate::translate::{
     Profiles, Refusal, TYPES, add_problems, capabilities, check_fhir, check_names, check_taken, check_valid,
-    is_url_of, plain,
+    is_url_of, plain, spread,
 };
 use axum::extract::{Request, State};
 use axum::response::Response;
+use hyper::header::{HeaderMap, IF_MATCH};
 use serde_json::{Value, json};
 
-const ROLES: &[Role] = &[Role::Fhir];
+pub(super) const ROLES: &[Role] = &[Role::Fhir];
 
 /// The TypeScript mediator's route for follow-up requests.
 pub(super) async fn service_request(State(door): State<Door>, request: Request) -> Response {
@@ -53,6 +53,7 @@ pub(super) async fn create(
 ) -> Response {
     let condition = request.headers().get("if-none-exist");
     let condition = condition.map(|text| text.to_str().unwrap_or_default().to_string());
+    let later = lists::prefers_later(request.headers());
     let mut read = match receive(&door, request, roles_of(&kind)).await {
         Ok(read) => read,
         Err(refused) => return *refused,
@@ -74,7 +75,10 @@ pub(super) async fn create(
         read.body.as_object_mut().map(|fields| fields.remove("id"));
     }
     let route = route_for(&read, &kind);
-    take(&door, read, route, Some(&kind), 201).await
+    match spread_out(&door, read, &kind, later).await {
+        Ok(answer) => answer,
+        Err(read) => take(&door, *read, route, Some(&kind), 201).await,
+    }
 }
 
 pub(super) async fn update(
@@ -82,12 +86,16 @@ pub(super) async fn update(
     Place((kind, id)): Place<(String, String)>,
     request: Request,
 ) -> Response {
-    let read = match receive(&door, request, roles_of(&kind)).await {
+    let seen = version_seen(request.headers());
+    let mut read = match receive(&door, request, roles_of(&kind)).await {
         Ok(read) => read,
         Err(refused) => return *refused,
     };
     if let Some(no) = is_no_route(&kind) {
         return no;
+    }
+    if let Some(version) = seen.filter(|_| matches!(kind.as_str(), "ServiceRequest" | "Task")) {
+        mark_if_match(&mut read.body, &version);
     }
     if read.body["id"].as_str() != Some(&id) {
         let path = format!("{kind}.id");
@@ -96,6 +104,16 @@ pub(super) async fn update(
     }
     let route = route_for(&read, &kind);
     take(&door, read, route, Some(&kind), 200).await
+}
+
+/// The version that may be changed only (<https://hl7.org/fhir/R4/http.html#concurrency>): `W/"v3"`. Versions of ours
+/// look like no server's: HAPI's rest-hook sends an `If-Match` of its own.
+fn version_seen(headers: &HeaderMap) -> Option<String> {
+    let seen = headers.get(IF_MATCH)?.to_str().ok()?;
+    let version = seen.strip_prefix("W/").unwrap_or(seen).strip_prefix('"')?.strip_suffix('"')?;
+    let number = version.strip_prefix('v')?;
+    let is_ours = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    is_ours.then(|| version.to_string())
 }
 
 /// CHT's outbound puts its CHWs here too.
@@ -200,11 +218,18 @@ fn put_first(resource: &mut Value, system: &str, value: &str) {
 
 /// A transaction, message or collection is one act; a batch is as many as it has entries.
 pub(super) async fn bundle(State(door): State<Door>, request: Request) -> Response {
-    let read = match receive(&door, request, ROLES).await {
+    let opened = match door.open(request, Reader::Fhir, ROLES).await {
+        Ok(opened) => opened,
+        Err(refused) => return *refused,
+    };
+    if opened.is_ndjson() {
+        return lists::upload(&door, opened).await;
+    }
+    let later = lists::prefers_later(&opened.parts.headers);
+    let mut read = match opened.read(door.0.limits).await {
         Ok(read) => read,
         Err(refused) => return *refused,
     };
-    let mut read = read;
     let entries = read.body.get_mut("entry").and_then(Value::as_array_mut);
     for (i, entry) in entries.into_iter().flatten().enumerate() {
         if entry.is_object()
@@ -217,11 +242,33 @@ pub(super) async fn bundle(State(door): State<Door>, request: Request) -> Respon
     let is_batch = read.body["resourceType"] == "Bundle" && read.body["type"] == "batch";
     match is_batch {
         true => match check_fhir(Some("Bundle"), &read.body, &door.0.profiles) {
-            found if found.is_empty() => batch(&door, read).await,
+            found if found.is_empty() => batch(&door, read, later).await,
             found => reply::problems(400, &located(found, &read.bytes)),
         },
-        false => take(&door, read, Route::Fhir(String::new()), Some("Bundle"), 200).await,
+        false => match spread_out(&door, read, "Bundle", later).await {
+            Ok(answer) => answer,
+            Err(read) => take(&door, *read, Route::Fhir(String::new()), Some("Bundle"), 200).await,
+        },
     }
+}
+
+/// A request for a group is as many as it has members; gives back what is no such.
+async fn spread_out(door: &Door, read: Read, kind: &str, later: bool) -> Result<Response, Box<Read>> {
+    if read.body["resourceType"] != kind {
+        return Err(Box::new(read));
+    }
+    let items = match spread(&read.body) {
+        Ok(None) => return Err(Box::new(read)),
+        Ok(Some(items)) => items,
+        Err(problem) => return Ok(reply::problems(422, &[problem])),
+    };
+    let mut list = Items::new(door, read.caller, read.idempotency_key, later);
+    for item in items {
+        if let Err(error) = list.add(Ok(item)).await {
+            return Ok(door.unsafe_now(Reader::Fhir, &error));
+        }
+    }
+    Ok(list.finish().await)
 }
 
 async fn receive(door: &Door, request: Request, roles: &[Role]) -> Result<Read, Box<Response>> {
@@ -282,72 +329,42 @@ fn located(problems: Vec<Refusal>, bytes: &[u8]) -> Vec<Refusal> {
 }
 
 /// Each entry is a transaction of its own and answered by itself; one bad entry spoils no other.
-async fn batch(door: &Door, read: Read) -> Response {
-    let entries = read.body["entry"].as_array().cloned().unwrap_or_default();
-    let mut answers: Vec<Value> = vec![Value::Null; entries.len()];
-    let mut messages = Vec::new();
-    let mut places = Vec::new();
+async fn batch(door: &Door, read: Read, later: bool) -> Response {
+    let mut read = read;
+    let entries = read.body["entry"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let mut list = Items::new(door, read.caller, read.idempotency_key, later);
     for (i, entry) in entries.into_iter().enumerate() {
-        match entry_message(door, &read, i, &entry) {
-            Ok(message) => {
-                messages.push(message);
-                places.push(i);
-            }
-            Err(problems) => answers[i] = entry_answer(400, reply::outcome_of(&problems), None),
+        let at = |problem: Refusal| {
+            let rest = problem.path.split_once('.').map(|(_, rest)| format!(".{rest}")).unwrap_or_default();
+            Refusal { path: format!("Bundle.entry[{i}].resource{rest}"), ..problem }
+        };
+        let item = entry_resource(entry, i);
+        if let Err(error) = list.add_at(item, at).await {
+            return door.unsafe_now(Reader::Fhir, &error);
         }
     }
-    let deadline = door.deadline();
-    let accepted = match door.corridor().accept(messages).await {
-        Ok(accepted) => accepted,
-        Err(error) => return door.unsafe_now(Reader::Fhir, &error),
-    };
-    for (place, accepted) in places.into_iter().zip(accepted) {
-        answers[place] = entry_outcome(door, &accepted, &read.caller.base, deadline).await;
-    }
-    let body = json!({"resourceType": "Bundle", "type": "batch-response", "entry": answers});
-    reply::json_response(Reader::Fhir, 200, &body)
+    list.finish().await
 }
 
-fn entry_message(door: &Door, read: &Read, index: usize, entry: &Value) -> Result<Message, Vec<Refusal>> {
-    let resource = entry["resource"].clone();
-    let kind = resource["resourceType"].as_str().unwrap_or_default().to_string();
-    let at = |problem: Refusal| {
-        let rest = problem.path.split_once('.').map(|(_, rest)| format!(".{rest}")).unwrap_or_default();
-        Refusal { path: format!("Bundle.entry[{index}].resource{rest}"), ..problem }
+/// The resource of an entry, if what is asked for it is a POST or a PUT of one.
+fn entry_resource(mut entry: Value, index: usize) -> Result<Value, Vec<Refusal>> {
+    let kind = entry["resource"]["resourceType"].as_str().unwrap_or_default();
+    let refuse = |element: &str, code, message: String| {
+        let path = format!("Bundle.entry[{index}].request.{element}");
+        Err(vec![Refusal { path, code, message }])
     };
-    if !TYPES.contains(&kind.as_str()) {
-        let message = format!("only these types are taken: {}", TYPES.join(", "));
-        return Err(vec![at(Refusal { path: String::new(), code: "not-supported", message })]);
-    }
     let method = entry["request"]["method"].as_str().unwrap_or_default();
-    if !matches!(method, "POST" | "PUT") {
-        let message = "a batch entry is a POST or a PUT".to_string();
-        let path = format!("Bundle.entry[{index}].request.method");
-        return Err(vec![Refusal { path, code: "not-supported", message }]);
+    if TYPES.contains(&kind) && !matches!(method, "POST" | "PUT") {
+        return refuse("method", "not-supported", "a batch entry is a POST or a PUT".into());
     }
     let url = entry["request"]["url"].as_str().unwrap_or_default();
-    if !is_url_of(url, &kind) {
-        let path = format!("Bundle.entry[{index}].request.url");
-        let message = format!("a {kind} goes to {kind}");
-        return Err(vec![Refusal { path, code: "value", message }]);
+    if TYPES.contains(&kind) && !is_url_of(url, kind) {
+        return refuse("url", "value", format!("a {kind} goes to {kind}"));
     }
-    let mut problems = check_fhir(Some(&kind), &resource, &door.0.profiles);
-    add_problems(&mut problems, check_names(&resource, &read.caller.id));
-    if !problems.is_empty() {
-        return Err(problems.into_iter().map(at).collect());
-    }
-    let read = Read {
-        caller: read.caller.clone(),
-        // Each entry is an act of its own.
-        idempotency_key: read.idempotency_key.as_ref().map(|key| format!("{key} {index}")),
-        bytes: resource.to_string().into_bytes(),
-        body: resource,
-    };
-    let caller = read.caller.clone();
-    Ok(door.message(&caller, Route::Fhir(kind), read))
+    Ok(entry["resource"].take())
 }
 
-async fn entry_outcome(door: &Door, accepted: &Accepted, base: &str, deadline: i64) -> Value {
+pub(super) async fn entry_outcome(door: &Door, accepted: &Accepted, base: &str, deadline: i64) -> Value {
     let head = accepted.head();
     if matches!(accepted, Accepted::KeyReused(_)) {
         let problem = Refusal { path: String::new(), code: "duplicate", message: super::KEY_REUSED.into() };
@@ -360,7 +377,7 @@ async fn entry_outcome(door: &Door, accepted: &Accepted, base: &str, deadline: i
     }
 }
 
-fn entry_answer(status: u16, outcome: Value, location: Option<String>) -> Value {
+pub(super) fn entry_answer(status: u16, outcome: Value, location: Option<String>) -> Value {
     let reason =
         hyper::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default();
     let mut response = json!({"status": format!("{status} {reason}")});
@@ -390,7 +407,8 @@ async fn read_one(door: &Door, client: &str, kind: &str, id: &str) -> Result<Opt
     {
         found.extend(journal.follow_up(Kind::FollowUp, &identifier).await?);
     }
-    let own = |f: &FollowUp| f.client == client && f.resource["resourceType"] == kind;
+    let view = door.corridor().view(client);
+    let own = |f: &FollowUp| view.shows(f) && f.resource_type() == kind;
     Ok(found.into_iter().find(own).map(|follow_up| {
         let mut resource = follow_up.shown();
         resource["id"] = json!(id);
@@ -414,12 +432,12 @@ pub(super) async fn read(
             let about = patients(&route, &caller.id, caller.destination.as_deref(), &resource);
             let act = Act::Read { what: format!("{kind}/{id}") };
             match door.shows(Reader::Fhir, caller, act, None, about).await {
-                Ok(()) => reply::json_response(Reader::Fhir, 200, &resource),
+                Ok(()) => reply::with_version(reply::json_response(Reader::Fhir, 200, &resource), &resource),
                 Err(refused) => *refused,
             }
         }
         Ok(None) => {
-            let text = "only requests that you sent here can be read here";
+            let text = "only requests that you sent here, and referrals to your facilities, can be read here";
             refusal(Reader::Fhir, 404, "not-found", "", text)
         }
         Err(error) => door.unsafe_now(Reader::Fhir, &error),

@@ -7,12 +7,17 @@ mod connections;
 mod fhir;
 mod health;
 mod json;
+mod lists;
+mod measures;
 mod openapi;
 mod openhim;
 mod push;
 mod reply;
 mod request;
+mod requests;
+mod search;
 pub mod server;
+mod subscriptions;
 mod trail;
 
 use crate::config::{self, Role};
@@ -80,6 +85,7 @@ impl Door {
             clients,
             limits: Limits {
                 max_body_bytes: settings.max_body_bytes,
+                max_list_bytes: settings.max_list_bytes,
                 read_timeout: Duration::from_millis(settings.read_timeout_ms),
             },
             answer_within,
@@ -117,8 +123,15 @@ impl Door {
             .route("/fhir/metadata", get(fhir::metadata))
             .route("/fhir/AuditEvent", get(trail::search))
             .route("/fhir/AuditEvent/{id}", get(trail::read))
-            .route("/fhir/{Type}", post(fhir::create).put(fhir::update_by_identifier))
+            .route("/fhir/MeasureReport", get(measures::report))
+            .route("/fhir/Subscription", post(subscriptions::create).get(subscriptions::list))
+            .route(
+                "/fhir/Subscription/{id}",
+                get(subscriptions::read).put(subscriptions::update).delete(subscriptions::delete),
+            )
+            .route("/fhir/{Type}", post(fhir::create).put(fhir::update_by_identifier).get(requests::search))
             .route("/fhir/{Type}/{id}", put(fhir::update).get(fhir::read))
+            .route("/lists/{id}", get(lists::show))
             .route("/transactions", get(admin::list))
             .route("/transactions/{id}", get(admin::show))
             .route("/transactions/{id}/rerun", post(admin::rerun))

@@ -6,7 +6,7 @@ use crate::translate::Refusal;
 use axum::body::Body;
 use axum::response::Response;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
 /// Who reads the answer.
@@ -77,7 +77,15 @@ pub fn answered(reader: Reader, answer: &Answer, transaction: &str) -> Response 
     if let Some(location) = &answer.location {
         header(&mut response, LOCATION, location);
     }
-    named(response, transaction)
+    named(with_version(response, &answer.body), transaction)
+}
+
+/// With the version of what is shown, if it has one.
+pub fn with_version(mut response: Response, shown: &Value) -> Response {
+    if let Some(version) = shown["meta"]["versionId"].as_str() {
+        header(&mut response, ETAG, &format!("W/\"{version}\""));
+    }
+    response
 }
 
 /// Safe, but not finished: where to look.

@@ -59,6 +59,7 @@ pub struct Read {
 #[derive(Clone, Copy)]
 pub struct Limits {
     pub max_body_bytes: usize,
+    pub max_list_bytes: usize,
     pub read_timeout: Duration,
 }
 
@@ -109,7 +110,100 @@ fn denial(reader: Reader, denied: &Denied) -> Response {
     }
 }
 
+/// A body's lines, as they come.
+pub struct Lines {
+    body: Body,
+    reader: Reader,
+    limits: Limits,
+    until: tokio::time::Instant,
+    buffer: Vec<u8>,
+    /// Of what is in the buffer, looked through for the end of a line.
+    seen: usize,
+    total: usize,
+    number: usize,
+    ended: bool,
+}
+
+pub struct Line {
+    /// From 1.
+    pub number: usize,
+    pub bytes: Vec<u8>,
+}
+
+/// How long all of a list may take to arrive.
+const LIST_WITHIN: Duration = Duration::from_secs(600);
+
+impl Lines {
+    /// The next one; a line, and the list, must not be too long, and each part of it come in time.
+    pub async fn next(&mut self) -> Result<Option<Line>, Box<Response>> {
+        let refuse = |code: u16, kind, text: &str| Err(Box::new(refusal(self.reader, code, kind, "", text)));
+        loop {
+            if let Some(end) = self.buffer[self.seen..].iter().position(|byte| *byte == b'\n') {
+                let rest = self.buffer.split_off(self.seen + end + 1);
+                return Ok(Some(self.line(rest)));
+            }
+            self.seen = self.buffer.len();
+            if self.seen > self.limits.max_body_bytes {
+                return refuse(413, "too-long", "a line is larger than server.max_body_bytes");
+            }
+            if self.ended {
+                return Ok((!self.buffer.is_empty()).then(|| self.line(Vec::new())));
+            }
+            let wait = self.limits.read_timeout.min(self.until - tokio::time::Instant::now());
+            let frame = match tokio::time::timeout(wait, self.body.frame()).await {
+                Err(_) => return refuse(408, "timeout", "the list did not arrive in time"),
+                Ok(Some(Err(_))) => return refuse(400, "structure", "the list broke off"),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => {
+                    self.ended = true;
+                    continue;
+                }
+            };
+            let data = frame.into_data().unwrap_or_default();
+            self.total += data.len();
+            self.buffer.extend_from_slice(&data);
+            if self.total > self.limits.max_list_bytes {
+                return refuse(
+                    413,
+                    "too-long",
+                    "the list is larger than server.max_list_bytes; send it in parts",
+                );
+            }
+        }
+    }
+
+    fn line(&mut self, rest: Vec<u8>) -> Line {
+        self.number += 1;
+        self.seen = 0;
+        Line { number: self.number, bytes: std::mem::replace(&mut self.buffer, rest) }
+    }
+}
+
 impl Opened {
+    /// A resource a line.
+    pub fn is_ndjson(&self) -> bool {
+        let kind = self.parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        kind.is_some_and(|kind| kind.to_lowercase().contains("ndjson"))
+    }
+
+    pub fn idempotency_key(&self) -> Result<Option<String>, Box<Response>> {
+        idempotency_key(&self.parts).map_err(|text| Box::new(refusal(self.reader, 400, "value", "", text)))
+    }
+
+    pub fn lines(self, limits: Limits) -> Lines {
+        Lines {
+            body: self.body,
+            reader: self.reader,
+            limits,
+            until: tokio::time::Instant::now() + LIST_WITHIN,
+            buffer: Vec::new(),
+            seen: 0,
+            total: 0,
+            number: 0,
+            ended: false,
+        }
+    }
+
     pub async fn read(self, limits: Limits) -> Result<Read, Box<Response>> {
         let refuse = |status, code, text: &str| Box::new(refusal(self.reader, status, code, "", text));
         if let Some(text) = wrong_kind(&self.parts) {

@@ -2,21 +2,17 @@
 use super::Door;
 use super::reply::{Reader, json_response, refusal};
 use super::request::Place;
+use super::search::{self, Mode, Pairs, Period, link, number, query, searchset, token};
 use crate::config::Role;
-use crate::domain::audit::chain::Link;
 use crate::domain::audit::{Act, audit_event, is_fit};
 use crate::domain::identifier::{Identifier, system};
 use crate::flow::audit::Search;
-use crate::flow::ports::{JournalError, Millis};
+use crate::flow::ports::JournalError;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use http_body_util::channel::{Channel, Sender};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
-use serde_json::{Value, json};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 const NDJSON: &str = "application/fhir+ndjson";
 /// Of `_format`; a `+` that is not escaped comes as a space.
@@ -26,9 +22,7 @@ const COUNT: usize = 50;
 const MOST: usize = 1000;
 /// Records that are read at once for a stream.
 const CHUNK: usize = 500;
-const TAKEN: &str = "_count, _format, action, agent, before, date, entity and outcome are taken";
-
-type Pairs = Vec<(String, String)>;
+const TAKEN: &str = "_count, _format, action, agent, before, date, entity and outcome";
 
 pub(super) async fn search(
     State(door): State<Door>,
@@ -63,11 +57,7 @@ fn asked(pairs: &Pairs) -> String {
     let fit = |(key, value): &(String, String)| {
         (key.clone(), if is_fit(value) { value.clone() } else { "(left out)".into() })
     };
-    query(pairs.iter().map(fit))
-}
-
-fn query(pairs: impl IntoIterator<Item = (String, String)>) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    query(&pairs.iter().map(fit).collect())
 }
 
 /// One record, by its number.
@@ -122,22 +112,14 @@ impl Door {
         let mut found = self.corridor().journal().records(one_more).await?;
         let more = found.len() > count;
         found.truncate(count);
-        let link = |relation: &str, pairs: &Pairs| {
-            let query = query(pairs.iter().cloned());
-            let mark = if query.is_empty() { "" } else { "?" };
-            json!({"relation": relation, "url": format!("{base}/AuditEvent{mark}{query}")})
-        };
-        let mut links = vec![link("self", pairs)];
+        let mut links = vec![link("self", base, "AuditEvent", pairs)];
         if let Some(last) = found.last().filter(|_| more && count > 0) {
             let mut next: Pairs = pairs.iter().filter(|(key, _)| key != "before").cloned().collect();
             next.push(("before".into(), last.record.seq.to_string()));
-            links.push(link("next", &next));
+            links.push(link("next", base, "AuditEvent", &next));
         }
-        let mut bundle = json!({"resourceType": "Bundle", "type": "searchset", "link": links});
-        let entries: Vec<Value> = found.iter().map(|link| entry(link, base)).collect();
-        if !entries.is_empty() {
-            bundle["entry"] = Value::Array(entries);
-        }
+        let entry = |link| search::entry(base, audit_event(link), Mode::Match);
+        let bundle = searchset(links, None, found.iter().map(entry).collect());
         Ok(json_response(Reader::Fhir, 200, &bundle))
     }
 
@@ -166,17 +148,6 @@ impl Door {
             search.after = found.last().map_or(search.after, |link| link.record.seq);
         }
     }
-
-    /// The FHIR base by which the caller came.
-    fn address(&self, headers: &HeaderMap, base: &str) -> String {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        format!("{}://{host}{base}/fhir", if self.0.tls { "https" } else { "http" })
-    }
-}
-
-fn entry(link: &Link, base: &str) -> Value {
-    json!({"fullUrl": format!("{base}/AuditEvent/{}", link.record.seq), "resource": audit_event(link),
-        "search": {"mode": "match"}})
 }
 
 fn wants_lines(pairs: &Pairs, headers: &HeaderMap) -> bool {
@@ -191,27 +162,20 @@ fn patient_of(name: &str) -> Option<Identifier> {
     Identifier::of_token(name).filter(|identifier| !identifier.system.is_empty())
 }
 
-/// Says what is not understood: a parameter that were skipped would show more than was asked for.
 fn search_of(pairs: &Pairs) -> Result<Search, String> {
     let mut search = Search { limit: COUNT, ..Search::default() };
-    let mut seen = Vec::new();
+    let mut date = Period::default();
+    search::no_repeats(pairs, &["date"])?;
     for (key, value) in pairs {
         let key = key.strip_suffix(":identifier").unwrap_or(key);
-        if key != "date" && seen.contains(&key) {
-            return Err(format!("{key} stands twice; one value is taken"));
-        }
-        seen.push(key);
         match key {
-            "_count" => {
-                let count = value.parse::<usize>().map_err(|_| format!("_count is a number up to {MOST}"))?;
-                search.limit = count.min(MOST);
-            }
+            "_count" => search.limit = search::count(value, MOST)?,
             "before" => {
                 search.before = Some(number(value).ok_or("before is the number of a record")?);
             }
-            "date" => limit(&mut search, value)?,
-            "agent" => search.agent = Some(one(key, value)?.value),
-            "entity" => search.about = vec![named(one(key, value)?)],
+            "date" => date.narrow(key, value)?,
+            "agent" => search.agent = Some(token(key, value)?.value),
+            "entity" => search.about = vec![named(token(key, value)?)],
             "action" if ["C", "R", "U", "D", "E"].contains(&value.as_str()) => {
                 search.action = Some(value.clone())
             }
@@ -222,20 +186,10 @@ fn search_of(pairs: &Pairs) -> Result<Search, String> {
             "outcome" => return Err("outcome is 0, 4, 8 or 12".into()),
             "_format" if FORMATS.contains(&value.replace(' ', "+").as_str()) => {}
             "_format" => return Err("_format is json or ndjson".into()),
-            _ => return Err(format!("this search parameter is not known; {TAKEN}")),
+            _ => return Err(search::unknown(TAKEN)),
         }
     }
-    Ok(search)
-}
-
-/// SQLite's numbers end earlier than ours.
-fn number(text: &str) -> Option<u64> {
-    text.parse::<i64>().ok().and_then(|number| number.try_into().ok())
-}
-
-fn one(key: &str, value: &str) -> Result<Identifier, String> {
-    let identifier = Identifier::of_token(value).filter(|identifier| !identifier.value.is_empty());
-    identifier.ok_or_else(|| format!("{key} takes one value, or system|value"))
+    Ok(Search { from: date.from, until: date.until, ..search })
 }
 
 /// As records are asked for: a transaction by its id, a person by `system|value`.
@@ -244,45 +198,6 @@ fn named(identifier: Identifier) -> String {
         "" | system::TRANSACTION => identifier.value,
         _ => identifier.token(),
     }
-}
-
-/// <https://hl7.org/fhir/R4/search.html#date>; a date without a time is one in UTC.
-fn limit(search: &mut Search, value: &str) -> Result<(), String> {
-    let at = value.find(|c: char| c.is_ascii_digit()).unwrap_or(value.len());
-    let (prefix, date) = value.split_at(at);
-    let (start, end) = span(date)
-        .ok_or("date takes a date or a time with a zone, such as ge2026-11-25 or le2026-11-25T10:00:00Z")?;
-    let (from, until) = match prefix {
-        "" | "eq" => (Some(start), Some(end)),
-        "ge" => (Some(start), None),
-        "gt" => (Some(end), None),
-        "le" => (None, Some(end)),
-        "lt" => (None, Some(start)),
-        _ => return Err("date takes ge, gt, le, lt or eq before it".into()),
-    };
-    search.from = search.from.max(from);
-    search.until = match (search.until, until) {
-        (Some(known), Some(until)) => Some(known.min(until)),
-        (known, until) => known.or(until),
-    };
-    Ok(())
-}
-
-/// From when until before when it is this date.
-fn span(date: &str) -> Option<(Millis, Millis)> {
-    let (day, length) = match date.len() {
-        4 => (format!("{date}-01-01"), Span::new().years(1)),
-        7 => (format!("{date}-01"), Span::new().months(1)),
-        10 => (date.to_string(), Span::new().days(1)),
-        _ => {
-            let start = date.parse::<Timestamp>().ok()?.as_millisecond();
-            return Some((start, start + if date.contains('.') { 1 } else { 1000 }));
-        }
-    };
-    let day: Date = day.parse().ok()?;
-    let millis =
-        |day: Date| TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).map(Timestamp::as_millisecond).ok();
-    Some((millis(day)?, millis(day.checked_add(length).ok()?)?))
 }
 
 #[cfg(test)]
@@ -327,23 +242,5 @@ mod tests {
         let pairs = [("agent", "Achieng Otieno"), ("entity", "urn:cht:uuid|p"), ("_count", "7")];
         let pairs = pairs.map(|(key, value)| (key.to_string(), value.to_string())).to_vec();
         assert_eq!(asked(&pairs), "agent=%28left+out%29&entity=urn%3Acht%3Auuid%7Cp&_count=7");
-    }
-
-    #[test]
-    fn a_date_is_all_of_its_day_month_or_year() {
-        let at = |text: &str| text.parse::<Timestamp>().expect("a time").as_millisecond();
-        for (date, start, end) in [
-            ("2026", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
-            ("2026-02", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
-            ("2026-11-25", "2026-11-25T00:00:00Z", "2026-11-26T00:00:00Z"),
-            ("2026-11-25T10:00:00+03:00", "2026-11-25T07:00:00Z", "2026-11-25T07:00:01Z"),
-        ] {
-            assert_eq!(span(date), Some((at(start), at(end))), "{date}");
-        }
-        let both = of(&[("date", "ge2026-11-25"), ("date", "le2026-11-25")]).expect("understood");
-        assert_eq!(
-            (both.from, both.until),
-            (Some(at("2026-11-25T00:00:00Z")), Some(at("2026-11-26T00:00:00Z")))
-        );
     }
 }

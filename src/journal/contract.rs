@@ -4,9 +4,9 @@ use super::embedded::Embedded;
 use super::seal::Keys;
 use crate::domain::audit::chain::Link;
 use crate::domain::audit::{Act, Agent, Event, Kind as AgentKind, Outcome};
-use crate::domain::follow_up::{Kind, State};
+use crate::domain::follow_up::{FollowUp, Kind, State};
 use crate::domain::identifier::Identifier;
-use crate::domain::plan::{FollowUp, Plan, Progress, Status, StepStatus};
+use crate::domain::plan::{Plan, Progress, Status, StepStatus};
 use crate::flow::audit::Search;
 use crate::flow::ports::{
     Accepted, Action, Answer, Facts, Filter, Journal, JournalError, Mark, NewTransaction,
@@ -360,7 +360,15 @@ async fn requests_are_found_by_person_by_name_and_by_record() {
         home: None,
         told: Vec::new(),
         asked_by: None,
+        asked_as: None,
         asked_at: 0,
+        events: Vec::new(),
+        program: None,
+        contacts: Vec::new(),
+        index: None,
+        due: None,
+        expires: None,
+        outcome: None,
     };
     let facts = Facts {
         follow_ups: vec![follow_up],

@@ -1,17 +1,17 @@
 //! The embedded journal: SQLite in WAL mode, synchronous=FULL, one writer that groups commits.
 use super::audit::{self, append};
 use super::file;
+use super::follow_ups;
 use super::hand::{Hand, Read, Threads};
 use super::retain;
-use super::rows::{self, FOLLOW_UP, HEAD, LIST, TRANSACTION, to_json};
+use super::rows::{self, HEAD, LIST, TRANSACTION, to_json};
 use super::schema;
 use super::seal::{Keys, Seal};
 use super::writer::Write;
 use crate::domain::audit::Event;
-use crate::domain::follow_up::Kind;
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
-use crate::domain::plan::{FollowUp, Progress, Status, StepStatus};
+use crate::domain::plan::{Progress, Status, StepStatus};
 use crate::flow::confirm;
 use crate::flow::ports::{
     Accepted, Action, Command, Facts, Filter, Head, Journal, JournalError, Mark, Millis, NewTransaction, Row,
@@ -53,9 +53,13 @@ impl Embedded {
         prepare(&connection).map_err(unwritable)?;
         let seal = Seal::of(&connection, keys).map_err(unwritable)?;
         seal.install(&connection).map_err(unwritable)?;
+        let objection = seal.objection(keys);
+        if objection.is_none() {
+            follow_ups::index_old(&connection).map_err(unwritable)?;
+        }
         let hand = Threads::start(connection, path, seal.clone())
             .map_err(|e| JournalError::Unwritable(e.to_string()))?;
-        Ok(Self { objection: seal.objection(keys), ..Self::held_by(Box::new(hand), seal, max_open) })
+        Ok(Self { objection, ..Self::held_by(Box::new(hand), seal, max_open) })
     }
 
     /// A journal in memory that belongs to whoever keeps the connection, and is written as `disk` says.
@@ -417,19 +421,7 @@ fn write_facts(c: &Connection, facts: &Facts) -> rusqlite::Result<()> {
         .execute([&identifier.system, &identifier.value, person])?;
     }
     for follow_up in &facts.follow_ups {
-        c.prepare_cached(
-            "INSERT OR REPLACE INTO follow_ups (kind, system, value, person, record, state, content) \
-             VALUES (?1, ?2, name(?3), name(?4), name(?5), ?6, seal('content', ?1 || ' ' || ?2 || ' ' || ?3, ?7))",
-        )?
-        .execute(params![
-            rows::kind(follow_up.kind),
-            follow_up.identifier.system,
-            follow_up.identifier.value,
-            follow_up.person,
-            follow_up.record,
-            to_json(&follow_up.state)?,
-            to_json(follow_up)?
-        ])?;
+        follow_ups::write(c, follow_up)?;
     }
     for (key, resource) in &facts.directory {
         c.prepare_cached(
@@ -707,40 +699,6 @@ impl Journal for Embedded {
                 "SELECT system, unname(value) FROM identifiers WHERE person = name(?1) ORDER BY 1, 2",
             )?
             .query_map([person], |row| Ok(Identifier { system: row.get(0)?, value: row.get(1)? }))?
-            .collect()
-        })
-        .await
-    }
-
-    async fn follow_up(&self, kind: Kind, identifier: &Identifier) -> Result<Option<FollowUp>, JournalError> {
-        let identifier = identifier.clone();
-        self.read(move |c| {
-            c.prepare_cached(&format!(
-                "SELECT {FOLLOW_UP} WHERE kind = ?1 AND system = ?2 AND value = name(?3)"
-            ))?
-            .query_row([rows::kind(kind), &identifier.system, &identifier.value], rows::follow_up)
-            .optional()
-        })
-        .await
-    }
-
-    async fn follow_ups_of(&self, person: &str) -> Result<Vec<FollowUp>, JournalError> {
-        let person = person.to_string();
-        self.scan(move |c| {
-            c.prepare_cached(&format!("SELECT {FOLLOW_UP} WHERE person = name(?1) ORDER BY rowid"))?
-                .query_map([person], rows::follow_up)?
-                .collect()
-        })
-        .await
-    }
-
-    async fn follow_ups_named(&self, name: &str) -> Result<Vec<FollowUp>, JournalError> {
-        let name = name.to_string();
-        self.read(move |c| {
-            c.prepare_cached(&format!(
-                "SELECT {FOLLOW_UP} WHERE value = name(?1) OR record = name(?1) ORDER BY rowid"
-            ))?
-            .query_map([name], rows::follow_up)?
             .collect()
         })
         .await

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod claim;
 pub mod embedded;
 mod file;
+mod follow_ups;
 mod hand;
 #[cfg(feature = "simulation")]
 pub mod one_thread;

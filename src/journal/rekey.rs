@@ -21,6 +21,7 @@ const SEALED: &[(&str, &[&str], Option<&str>)] = &[
     ("follow_ups", &["content"], Some("kind || ' ' || system || ' ' || unname(value)")),
     ("directory", &["key"], None),
     ("directory", &["resource"], Some("unname(key)")),
+    ("subscriptions", &["content"], Some("id")),
 ];
 
 /// Tables of a row or so a transaction.

@@ -17,6 +17,7 @@ pub(super) fn remove(c: &Connection, before: Millis, now: Millis) -> Result<u64>
          AND status IN ('delivered', 'ignored', 'cancelled') LIMIT ?2)",
         params![before, AT_ONCE],
     )? as u64;
+    c.execute("DELETE FROM lists WHERE at < ?1", [before])?;
     if gone > 0 {
         append(c, &removed(gone, before, false, now))?;
     }

@@ -1,6 +1,6 @@
 //! Between rows and the corridor's types.
-use crate::domain::follow_up::Kind;
-use crate::domain::plan::{FollowUp, Status};
+use crate::domain::follow_up::{FollowUp, Kind};
+use crate::domain::plan::Status;
 use crate::flow::ports::{Head, Row, Transaction};
 use rusqlite::types::Type;
 use rusqlite::{Error, Result};
@@ -119,7 +119,7 @@ pub(super) fn json<T: DeserializeOwned>(row: &rusqlite::Row, column: usize) -> R
     serde_json::from_str(&text).map_err(|e| bad(column, e.to_string()))
 }
 
-fn optional_json<T: DeserializeOwned>(row: &rusqlite::Row, column: usize) -> Result<Option<T>> {
+pub(super) fn optional_json<T: DeserializeOwned>(row: &rusqlite::Row, column: usize) -> Result<Option<T>> {
     match row.get::<_, Option<String>>(column)? {
         Some(text) => serde_json::from_str(&text).map(Some).map_err(|e| bad(column, e.to_string())),
         None => Ok(None),

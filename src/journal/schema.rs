@@ -124,6 +124,36 @@ CREATE TRIGGER contents_gone AFTER DELETE ON transactions BEGIN
   DELETE FROM bodies WHERE seq = old.seq;
   DELETE FROM plans WHERE seq = old.seq;
 END;
+-- What a request is found by; `wakes` is its next day, `claimed` and `completed` when that was first so.
+ALTER TABLE follow_ups ADD COLUMN id TEXT;
+ALTER TABLE follow_ups ADD COLUMN type TEXT;
+ALTER TABLE follow_ups ADD COLUMN client TEXT;
+ALTER TABLE follow_ups ADD COLUMN status TEXT;
+ALTER TABLE follow_ups ADD COLUMN requester TEXT;
+ALTER TABLE follow_ups ADD COLUMN performer TEXT;
+ALTER TABLE follow_ups ADD COLUMN flag TEXT;
+ALTER TABLE follow_ups ADD COLUMN authored INTEGER;
+ALTER TABLE follow_ups ADD COLUMN created INTEGER;
+ALTER TABLE follow_ups ADD COLUMN updated INTEGER;
+ALTER TABLE follow_ups ADD COLUMN wakes INTEGER;
+ALTER TABLE follow_ups ADD COLUMN claimed INTEGER;
+ALTER TABLE follow_ups ADD COLUMN completed INTEGER;
+ALTER TABLE follow_ups ADD COLUMN outcome TEXT;
+ALTER TABLE follow_ups ADD COLUMN program TEXT;
+CREATE INDEX follow_ups_by_id ON follow_ups (id);
+CREATE INDEX follow_ups_of_client ON follow_ups (kind, client, type, status, updated);
+CREATE INDEX follow_ups_of_performer ON follow_ups (kind, performer, type, status, updated);
+CREATE INDEX follow_ups_of_kind ON follow_ups (kind, type, status, updated);
+CREATE INDEX follow_ups_wake ON follow_ups (wakes) WHERE wakes IS NOT NULL;
+-- What was sent as one: transactions' ids, and why others were refused.
+CREATE TABLE lists (id TEXT PRIMARY KEY, at INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID;
+-- Clients' FHIR Subscriptions.
+CREATE TABLE subscriptions (
+  id      TEXT PRIMARY KEY,
+  client  TEXT NOT NULL,
+  type    TEXT NOT NULL,
+  content TEXT NOT NULL
+) WITHOUT ROWID;
 "#,
 ];
 

@@ -1,5 +1,7 @@
 //! The mediator with stand-ins for its neighbours, in one process: a referral and a
 //! lost-to-follow-up request played from end to end, and told as they go.
+mod requests;
+
 use crate::config::{self, Settings};
 use crate::flow::ports::Filter;
 use crate::house::House;
@@ -55,7 +57,7 @@ pub async fn run(options: Options) -> ExitCode {
     stage.introduce();
     let played = stage.play().await;
     match &played {
-        Ok(()) => println!("\nBoth journeys are complete."),
+        Ok(()) => println!("\nAll of it is complete."),
         Err(step) => eprintln!("\nThis step failed: {step}"),
     }
     if !options.exit {
@@ -94,7 +96,9 @@ impl Stage {
 
     async fn play(&self) -> Played {
         self.refer().await?;
-        self.follow_up().await
+        self.follow_up().await?;
+        self.withdraw().await?;
+        self.trace().await
     }
 
     /// CHT -> clinic, and back.

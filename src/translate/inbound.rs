@@ -1,7 +1,7 @@
 //! An EMR's request that a CHW follow a patient up: ServiceRequest or Task.
 use super::values::{is_document_id, text};
 use super::{Refusal, required};
-use crate::domain::fhir::{identifiers, take_create_only};
+use crate::domain::fhir::{identifiers, take_create_only, take_if_match, take_listed};
 use crate::domain::follow_up::{FollowUpRequest, State, Subject};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::record::RecordDraft;
@@ -23,6 +23,8 @@ pub(super) enum Door {
 pub(super) struct Request {
     pub identifier: Identifier,
     pub state: State,
+    if_match: Option<String>,
+    listed: bool,
     subject: Subject,
     requester: Option<String>,
     focus: Option<Identifier>,
@@ -33,8 +35,27 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn with(self, record: RecordDraft) -> FollowUpRequest {
-        let Self { identifier, state, subject, requester, focus, resource, .. } = self;
-        FollowUpRequest { identifier, state, subject, requester, focus, resource, record }
+        let Self { identifier, state, if_match, listed, subject, requester, focus, resource, .. } = self;
+        let (program, due) = (None, None);
+        FollowUpRequest {
+            identifier,
+            state,
+            if_match,
+            listed,
+            subject,
+            requester,
+            focus,
+            resource,
+            program,
+            due,
+            record,
+            contacts: Vec::new(),
+        }
+    }
+
+    /// As it came.
+    pub(super) fn status(&self) -> &str {
+        self.resource["status"].as_str().unwrap_or_default()
     }
 }
 
@@ -75,7 +96,9 @@ pub(super) fn request(resource: &Value, around: &Around, door: Door, day: &str) 
     };
     let mut resource = resource.clone();
     take_create_only(&mut resource);
-    Ok(Request { identifier, state, subject, requester, focus, asked_by, resource })
+    let if_match = take_if_match(&mut resource);
+    let listed = take_listed(&mut resource);
+    Ok(Request { identifier, state, if_match, listed, subject, requester, focus, asked_by, resource })
 }
 
 /// `Organization/x`, or an identifier's value.

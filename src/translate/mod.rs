@@ -2,10 +2,12 @@
 //!
 //! The corridor knows this door only; behind it stands one file a kind of message.
 mod conformance;
+mod contacts;
 mod drop_in;
 mod guess;
 mod inbound;
 pub mod language;
+mod lists;
 mod meaning;
 mod names;
 mod preview;
@@ -16,20 +18,24 @@ mod set;
 mod shape;
 mod store;
 mod values;
+mod withdrawal;
 
 pub use conformance::{Conformance, capabilities};
 pub use guess::guess_route;
 pub(crate) use inbound::{focus_of, requester_of};
+pub use lists::spread;
 pub use names::check_names;
 pub use set::Set;
 pub use shape::{
     Profiles, TYPES, add_problems, check_fhir, check_taken, check_valid, is_url_of, plain, unknown_profiles,
 };
+pub use withdrawal::Withdrawal;
 
 use crate::config;
-use crate::domain::follow_up::Meaning;
+use crate::domain::follow_up::{Contact, Lapse, Meaning, State};
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
+use crate::domain::record::RecordDraft;
 use arc_swap::ArcSwap;
 use inbound::{Around, Door};
 use language::codec;
@@ -110,7 +116,7 @@ fn missing(path: &str) -> Refusal {
 const MOST_TOLD: usize = 10;
 
 /// What is done in Rust, because it keeps what came instead of mapping it.
-const BUILT_IN: &[&str] = &["drop-in", "store"];
+const BUILT_IN: &[&str] = &["drop-in", "store", "lapse"];
 
 /// The mappings in force. Reloading takes the place of all of them at once.
 pub struct Mappings {
@@ -187,6 +193,7 @@ impl Mappings {
             Route::DropIn(kind) if kind == "Encounter" => work.document(None),
             Route::DropIn(kind) => work.drop_in(kind),
             Route::ServiceRequest => work.request(),
+            Route::Lapse => lapse(source.body),
             Route::Fhir(kind) if kind.is_empty() => work.bundle(),
             Route::Fhir(kind) if kind == "Practitioner" => work.drop_in(kind),
             Route::Fhir(_) | Route::Poll(_) => {
@@ -327,12 +334,20 @@ impl<'a> Translation<'a> {
 
     /// `message` of a request.
     fn message_of(&self, request: &inbound::Request, door: Door) -> Value {
-        let kind = if door == Door::DropIn { "interop-request" } else { "request" };
+        let kind = match (request.state, door) {
+            (State::Requested, Door::DropIn) => "interop-request",
+            (State::Requested, Door::Fhir) => "request",
+            // Nobody is to be asked: it takes a request back.
+            _ => "withdrawal",
+        };
         let mut message = json!({"route": served(self.source.route), "kind": kind,
             "received": self.source.received, "state": request.state.task_status(),
             "identifier": {"system": request.identifier.system, "value": request.identifier.value}});
         if let Some(name) = &request.asked_by {
             message["asked_by"] = json!(name);
+        }
+        if kind == "withdrawal" {
+            message["reason"] = json!(Withdrawal::of(request.state, request.status()).code());
         }
         message
     }
@@ -435,7 +450,7 @@ impl<'a> Translation<'a> {
     }
 
     /// The CHT record that a request or news becomes.
-    fn record(&mut self, inputs: Inputs) -> Result<(String, crate::domain::record::RecordDraft), Refusal> {
+    fn record(&mut self, inputs: Inputs) -> Result<(String, RecordDraft), Refusal> {
         let set: &'a Set = self.set;
         let refused = |message: String| Refusal { path: String::new(), code: "not-supported", message };
         let mapping = match self.wanted.and_then(|name| set.get(name)).filter(|m| m.record.is_some()) {
@@ -490,8 +505,60 @@ impl<'a> Translation<'a> {
         let patient = inbound::patient_of(resource, around).unwrap_or(&Value::Null);
         let inputs =
             Inputs::default().with("resource", resource).with("patient", patient).with("message", &message);
-        let (mapping, record) = self.record(inputs)?;
-        Ok((mapping, Meaning::FollowUpRequest(request.with(record))))
+        let (mapping, contacts) = self.traced(&request, resource, around, inputs)?;
+        let (mapping, record) = match mapping {
+            Some(mapping) => (mapping, RecordDraft::default()),
+            None => self.record(inputs)?,
+        };
+        let mut request = request.with(record);
+        request.contacts = contacts;
+        request.program = values::concepts(&resource["category"])
+            .into_iter()
+            .chain(values::concepts(&resource["code"]))
+            .next();
+        request.due = self.due(resource);
+        Ok((mapping, Meaning::FollowUpRequest(request)))
+    }
+
+    /// A record for each contact, if the mapping makes such: its name, and the contacts.
+    fn traced(
+        &mut self,
+        request: &inbound::Request,
+        resource: &Value,
+        around: &Around,
+        inputs: Inputs,
+    ) -> Result<(Option<String>, Vec<Contact>), Refusal> {
+        let set: &'a Set = self.set;
+        let mapping = match self.wanted.and_then(|name| set.get(name)) {
+            Some(mapping) => Some(mapping),
+            None => self.claim(inputs)?,
+        };
+        let Some(mapping) = mapping.filter(|m| m.record.as_ref().is_some_and(|record| record.each_contact))
+        else {
+            return Ok((None, Vec::new()));
+        };
+        let mut all = Vec::new();
+        for contact in contacts::contacts(resource, &request.identifier, around) {
+            let mut message = self.message_of(request, Door::Fhir);
+            message["identifier"] =
+                json!({"system": contact.identifier.system, "value": contact.identifier.value});
+            let inputs = inputs.with("resource", &contact.request).with("message", &message);
+            let output = self.apply(mapping, inputs)?;
+            let Some(record) = meaning::record(mapping, output) else { continue };
+            let task = contacts::task(resource, &request.identifier, &contact);
+            let contacts::Contact { identifier, names, person, .. } = contact;
+            all.push(Contact { identifier, names, person, task, record });
+        }
+        Ok(((!all.is_empty()).then(|| mapping.name.clone()), all))
+    }
+
+    /// The end of the day by which it is to be done, if that is still to come.
+    fn due(&self, resource: &Value) -> Option<i64> {
+        let said = [&resource["restriction"]["period"]["end"], &resource["occurrencePeriod"]["end"]];
+        let zone = &self.settings.time_zone;
+        let day = said.into_iter().find_map(|end| values::date(end, zone))?;
+        let end = zone.to_timestamp(day.tomorrow().ok()?.at(0, 0, 0, 0)).ok()?.as_millisecond() - 1;
+        (end > self.source.received).then_some(end)
     }
 
     fn news(
@@ -574,6 +641,17 @@ fn where_it_stands(entry: &Value) -> Option<&str> {
     } else {
         update.filter(|_| own.is_none()).or(own)
     }
+}
+
+/// A word of ours.
+fn lapse(body: &Value) -> Result<Translated, Refusal> {
+    let kind = serde_json::from_value(body["kind"].clone()).ok();
+    let identifier = Identifier::of(&body["identifier"][0]);
+    let (Some(kind), Some(identifier), Some(at)) = (kind, identifier, body["at"].as_i64()) else {
+        return Err(missing("identifier"));
+    };
+    let part = Part { entry: None, meaning: Meaning::Lapse(Lapse { kind, identifier, at }) };
+    Ok(Translated { mapping: "lapse".into(), parts: vec![part], versions: Vec::new() })
 }
 
 fn ignored(why: &str) -> Result<Translated, Refusal> {

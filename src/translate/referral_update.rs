@@ -2,6 +2,7 @@
 use super::Refusal;
 use super::inbound::{Around, Door, subject_of};
 use super::values::{self, concepts, text};
+use crate::domain::fhir::{take_if_match, take_listed};
 use crate::domain::follow_up::{ReferralUpdate, State, Subject};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::record::RecordDraft;
@@ -34,8 +35,10 @@ pub(super) struct News {
 impl News {
     pub(super) fn with(self, record: RecordDraft) -> ReferralUpdate {
         let details = (!self.said.is_empty()).then(|| digest(&self.said));
-        let Self { referral, state, subject, resource, .. } = self;
-        ReferralUpdate { referral, state, subject, details, resource, record }
+        let Self { referral, state, subject, mut resource, .. } = self;
+        let if_match = take_if_match(&mut resource);
+        take_listed(&mut resource);
+        ReferralUpdate { referral, state, if_match, subject, details, resource, record }
     }
 }
 

@@ -85,7 +85,7 @@ fn examples_are_what_deployed_configurations_and_our_profiles_have() {
     let examples = all["components"]["examples"].as_object().expect("examples");
     for (name, example) in examples {
         let expected = match name.as_str() {
-            "transaction" | "batch" | "endpoint" => continue,
+            "transaction" | "batch" | "endpoint" | "subscription" => continue,
             name if name.starts_with(char::is_uppercase) => {
                 shipped(&format!("fhir-profiles/examples/{name}.json"))
             }
@@ -213,6 +213,7 @@ async fn answered_well(seen: &mut Seen) {
     let url = world.url("/fhir/ServiceRequest");
     assert_eq!(world.send(as_emr(world.http.post(&url).json(&ltfu("SR-1")))).await.0, 201);
     seen.send(&read, as_emr(world.http.get(format!("{url}/SR-1")))).await;
+    followed(seen, &world).await;
     // One that fails, and one that stays open.
     let push = world.url("/cht/push");
     let push = |body: Value| world.http.post(&push).basic_auth("cht", Some(SECRET)).json(&body);
@@ -242,6 +243,43 @@ async fn answered_well(seen: &mut Seen) {
     seen.send(&reload, request(&reload, &world, None)).await;
 }
 
+/// Requests are searched and changed by version, subscribed to, and sent as lists.
+async fn followed(seen: &mut Seen, world: &World) {
+    let as_emr = |request: RequestBuilder| request.basic_auth("emr", Some(SECRET));
+    let put = operation("PUT", "/fhir/{Type}/{id}");
+    let mut stale = ltfu("SR-1");
+    stale["id"] = json!("SR-1");
+    stale["status"] = json!("revoked");
+    let request = world.http.put(world.url("/fhir/ServiceRequest/SR-1")).header("if-match", "W/\"v9\"");
+    seen.send(&put, as_emr(request.json(&stale))).await;
+    let search = operation("GET", "/fhir/{Type}");
+    seen.send(&search, as_emr(world.http.get(world.url("/fhir/ServiceRequest?status=on-hold")))).await;
+    seen.send(&search, as_emr(world.http.get(world.url("/fhir/Location")))).await;
+    seen.send(&search, as_emr(world.http.get(world.url("/fhir/Task?code=x")))).await;
+    let (subscribe, list) = (operation("POST", "/fhir/Subscription"), operation("GET", "/lists/{id}"));
+    let mut body = subscribe.examples().remove(0);
+    let made =
+        seen.send(&subscribe, as_emr(world.http.post(world.url("/fhir/Subscription")).json(&body))).await;
+    let place = world.url(&format!("/fhir/Subscription/{}", made["id"].as_str().expect("an id")));
+    let one = |method: &str| operation(method, "/fhir/Subscription/{id}");
+    seen.send(&one("GET"), as_emr(world.http.get(&place))).await;
+    seen.send(&one("PUT"), as_emr(world.http.put(&place).json(&body))).await;
+    body["channel"]["type"] = json!("sms");
+    seen.send(&subscribe, as_emr(world.http.post(world.url("/fhir/Subscription")).json(&body))).await;
+    seen.send(&one("PUT"), as_emr(world.http.put(&place).json(&body))).await;
+    seen.send(&one("DELETE"), as_emr(world.http.delete(&place))).await;
+    world.cht.faults().set_down(true);
+    let lines = format!("{}\n", ltfu("SR-2"));
+    let upload = world.http.post(world.url("/fhir")).header("content-type", "application/fhir+ndjson");
+    let later = as_emr(upload.header("prefer", "respond-async").body(lines));
+    let answer = later.send().await.expect("an answer");
+    let place = answer.headers()["content-location"].to_str().expect("text").to_string();
+    seen.send(&list, as_emr(world.http.get(world.url(&place)))).await;
+    world.cht.faults().set_down(false);
+    world.settled().await;
+    seen.send(&list, as_emr(world.http.get(world.url(&place)))).await;
+}
+
 async fn refused(seen: &mut Seen) {
     let mut world = guarded(&[("SERVER__MAX_BODY_BYTES", "50000"), ("SERVER__READ_TIMEOUT_MS", "500")]).await;
     // No connection is kept, or one is closed as idle just when it is used again.
@@ -268,6 +306,7 @@ async fn refused(seen: &mut Seen) {
     }
     for (method, path, query) in [
         ("GET", "/fhir/AuditEvent", "action=read"),
+        ("GET", "/fhir/MeasureReport", "period=someday"),
         ("GET", "/transactions", "limit=0"),
         ("GET", "/transactions", "status=lost"),
         ("POST", "/transactions/{id}/rerun", "as_planned=2"),
@@ -321,7 +360,9 @@ async fn without_a_journal(seen: &mut Seen) {
     let world = guarded(&[]).await;
     let path = world.settings.journal.url.trim_start_matches("sqlite:");
     let journal = rusqlite::Connection::open(path).expect("the journal");
-    journal.execute("ALTER TABLE transactions RENAME TO gone", []).expect("renamed");
+    for table in ["transactions", "follow_ups", "subscriptions", "lists"] {
+        journal.execute(&format!("ALTER TABLE {table} RENAME TO {table}_gone"), []).expect("renamed");
+    }
     for operation in operations() {
         let body = operation.examples().into_iter().next();
         let request = request(&operation, &world, None);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const HOUR: Millis = 3_600_000;
 
 /// The system's clock, put forward or back.
-struct Set {
+pub struct Set {
     clock: SystemClock,
     off: AtomicI64,
 }
@@ -27,11 +27,11 @@ impl Clock for Set {
 }
 
 impl Set {
-    fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         Arc::new(Self { clock: SystemClock::start(), off: AtomicI64::new(0) })
     }
 
-    fn to(&self, hours: Millis) {
+    pub fn to(&self, hours: Millis) {
         self.off.store(hours * HOUR, Relaxed);
     }
 }

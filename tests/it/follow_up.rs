@@ -20,7 +20,7 @@ async fn there_and_back() {
     assert_eq!(reports[0]["errors"], json!([]));
     assert_eq!(reports[0]["fields"]["patient_uuid"], PATIENT);
     assert_eq!(reports[0]["fields"]["external_id"], "SR-1");
-    assert_eq!(world.fhir.resources("ServiceRequest")[0]["status"], "active");
+    assert_eq!(world.fhir.resources("ServiceRequest")[0]["status"], "on-hold", "claimed");
     visit(&world, "ltfu_follow_up", json!({"outcome": "found", "next_visit": "2026-12-01"})).await;
     world.settled().await;
     let request = &world.fhir.resources("ServiceRequest")[0];
@@ -315,7 +315,7 @@ async fn a_report_from_before_a_request_does_not_answer_it() {
     report["doc"]["verified"] = json!(true);
     world.post("/cht/push", &report).await;
     world.settled().await;
-    assert_eq!(state(&world, "ServiceRequest"), "active");
+    assert_eq!(state(&world, "ServiceRequest"), "on-hold");
     let mut new = report.clone();
     new["doc"]["_id"] = json!("r2");
     world.post("/cht/push", &new).await;

@@ -221,7 +221,7 @@ fn a_scaffold_holds_as_it_is_written() {
     let form = "tests/fixtures/forms/household_survey.xml";
     let (code, out, error) = run(&["scaffold", form], &environment);
     assert_eq!(code, 0, "{out} {error}");
-    let settings = "mediator-config/cht/forms.json";
+    let settings = "mediator-config/cht/app_settings/forms.json";
     assert_eq!(run(&["scaffold", settings, "--form", "LTFU_REQUEST"], &environment).0, 0);
     let report = "tests/fixtures/pushes/full-report-37.json";
     assert_eq!(run(&["scaffold", report, "--name", "home-visit"], &environment).0, 0);

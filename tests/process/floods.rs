@@ -49,3 +49,35 @@ async fn answers_without_end_take_a_bounded_memory() {
     assert!(body < 3 * CALLS * ANSWER_KB, "{body} kB");
     assert!(headers < 40_000 && interim < 40_000, "{headers} kB, {interim} kB");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_ten_thousand_takes_no_more_than_100_mb() {
+    let it = Process::with("", &[("SERVER__ANSWER_WITHIN_MS", "10")]).await;
+    // Whom nobody knows: CHT is asked for each, and each ends by itself.
+    it.cht.faults().set_down(true);
+    let line = |n: usize| {
+        let request = json!({"resourceType": "ServiceRequest", "status": "active", "intent": "order",
+            "identifier": [{"system": "https://emr.example.org/requests", "value": format!("LTFU-2026-W48-{n:06}")}],
+            "category": [{"text": "HIV"}], "code": {"text": "Find patient lost to follow-up"},
+            "reasonCode": [{"text": "Missed ART refill"}], "occurrenceDateTime": "2026-10-28",
+            "requester": {"identifier": {"system": "urn:mfl", "value": "13939"}, "display": "Test Clinic"},
+            "note": [{"text": "x".repeat(300)}],
+            "subject": {"identifier": {"system": "urn:cht:uuid", "value": format!("a54a8e4f-c505-4ed9-a6f2-{n:012}")}}});
+        format!("{request}\n")
+    };
+    let body: String = (0..10_000).map(line).collect();
+    let size = body.len() >> 20;
+    let (_, before) = it.memory();
+    let post = it
+        .http
+        .post(format!("http://127.0.0.1:{}/fhir", it.port))
+        .header("content-type", "application/fhir+ndjson")
+        .body(body);
+    let answer = post.timeout(Duration::from_secs(90)).send().await.expect("an answer");
+    assert_eq!(answer.status(), 202);
+    let place = answer.headers()["content-location"].to_str().expect("text").to_string();
+    assert_eq!(it.ask(&place).await.0, 202, "CHT is down: they wait");
+    let (_, most) = it.memory();
+    println!("a list of 10,000 ({size} MB): {} MB at most, {} before", most >> 10, before >> 10);
+    assert!(most < 100 << 10, "{most} kB");
+}

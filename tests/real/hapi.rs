@@ -153,6 +153,9 @@ async fn the_whole_house_with_a_real_hapi() {
     referral_with_news_by_polling(&hapi).await;
     lost_to_follow_up_with_a_restart_on_the_way(&hapi).await;
     news_by_a_real_subscription(&hapi).await;
+    asked_and_withdrawn_by_a_real_subscription(&hapi).await;
+    a_list_of_300_with_seven_bad_ones(&hapi).await;
+    twelve_contacts_of_whom_three_are_known(&hapi).await;
     many_at_once_by_one_worker(&hapi).await;
     every_recorded_push(&hapi).await;
     killed_in_the_middle(&hapi).await;
@@ -191,7 +194,7 @@ async fn lost_to_follow_up_with_a_restart_on_the_way(hapi: &Hapi) {
     world.know_patient();
     let (status, body) = world.post("/fhir/ServiceRequest", &ltfu("SR-REAL-1")).await;
     assert_eq!(status, 201, "{body}");
-    assert_eq!(hapi.by_identifier("ServiceRequest", "urn:emr:requests|SR-REAL-1").await["status"], "active");
+    assert_eq!(hapi.by_identifier("ServiceRequest", "urn:emr:requests|SR-REAL-1").await["status"], "on-hold");
     world.close().await;
     let record = world.cht.reports()[0]["_id"].as_str().expect("an id").to_string();
     let report = world.cht.complete_follow_up(
@@ -263,6 +266,163 @@ async fn news_by_a_real_subscription(hapi: &Hapi) {
     assert_eq!(world.cht.reports()[0]["fields"]["note"], "patient did not come");
     let gone = hapi.http.delete(format!("{}/Subscription/{id}", hapi.url)).send().await.expect("an answer");
     assert!(gone.status().is_success());
+}
+
+/// The EMR's server is HAPI, and tells us of all that happens to its requests, also of what we write there.
+async fn asked_and_withdrawn_by_a_real_subscription(hapi: &Hapi) {
+    let hash = cht_fhir_mediator::http::auth::hash_secret("hook-secret").expect("a hash");
+    let clients = json!([
+        {"id": "hapi", "secret": hash, "roles": ["fhir"], "destination": "fhir"},
+        {"id": "cht", "secret": hash, "roles": ["push"]}]);
+    let mut options = cht::Options::default();
+    options.outbound_auth = Some(("cht".into(), "hook-secret".into()));
+    let further = [("FHIR__URL", hapi.url.as_str()), ("CLIENTS", &clients.to_string())];
+    let mut world = World::with(&further, options).await;
+    let uuid = "d64a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d";
+    world
+        .cht
+        .add_person(json!({"_id": uuid, "type": "person", "name": "Nafula Wekesa", "patient_id": "64001"}));
+    let create = async |resource: Value| -> Value {
+        let url = format!("{}/{}", hapi.url, resource["resourceType"].as_str().expect("a type"));
+        let post =
+            hapi.http.post(url).header("content-type", "application/fhir+json").body(resource.to_string());
+        post.send().await.expect("an answer").json().await.expect("JSON")
+    };
+    let hook = create(json!({"resourceType": "Subscription", "status": "requested", "reason": "requests",
+        "criteria": "ServiceRequest?intent=order", "channel": {"type": "rest-hook", "endpoint": world.url("/fhir"),
+        "payload": "application/fhir+json", "header": ["Authorization: Basic aGFwaTpob29rLXNlY3JldA=="]}}))
+    .await;
+    let hook = format!("Subscription/{}", hook["id"].as_str().expect("an id"));
+    until("an active Subscription", || async { (hapi.get(&hook).await["status"] == "active").then_some(()) })
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let patient = create(json!({"resourceType": "Patient", "name": [{"text": "Nafula Wekesa"}],
+        "identifier": [{"system": "urn:cht:uuid", "value": uuid}]}))
+    .await;
+    let ask = |name: &str| {
+        let mut request = ltfu(name);
+        request["subject"] =
+            json!({"reference": format!("Patient/{}", patient["id"].as_str().expect("an id"))});
+        request
+    };
+    let count = |world: &World, form: &str| world.cht.reports().iter().filter(|r| r["form"] == form).count();
+    for (n, name) in ["SR-HOOK-1", "SR-HOOK-2"].into_iter().enumerate() {
+        let made = create(ask(name)).await;
+        let path = format!("ServiceRequest/{}", made["id"].as_str().expect("an id"));
+        until("the request is claimed", || async {
+            (hapi.get(&path).await["status"] == "on-hold").then_some(())
+        })
+        .await;
+        world.settled().await;
+        assert_eq!(count(&world, "LTFU_REQUEST"), n + 1);
+        world.close().await;
+        world.open().await;
+        let mut now = hapi.get(&path).await;
+        if n == 0 {
+            now["status"] = json!("revoked");
+            hapi.put(&now).await;
+            until("the task is gone", || async { (count(&world, "LTFU_CANCEL") == 1).then_some(()) }).await;
+        } else {
+            let record = world.cht.reports().into_iter().filter(|r| r["form"] == "LTFU_REQUEST").next_back();
+            let record = record.expect("a record")["_id"].as_str().expect("an id").to_string();
+            let report = world.cht.complete_follow_up(&record, "ltfu_follow_up", json!({"outcome": "moved"}));
+            assert!(world.cht.push(&report.expect("a report")).await);
+            until("the outcome", || async { (hapi.get(&path).await["status"] == "completed").then_some(()) })
+                .await;
+        }
+        // What we wrote is told to us again, and ends there.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        world.settled().await;
+        let end = hapi.get(&path).await;
+        assert_eq!(end["status"], if n == 0 { "revoked" } else { "completed" });
+        let version: u32 = end["meta"]["versionId"].as_str().and_then(|v| v.parse().ok()).expect("a version");
+        assert!(version <= 4, "{version} versions of {name}");
+        assert_eq!((count(&world, "LTFU_REQUEST"), count(&world, "LTFU_CANCEL")), (n + 1, 1));
+    }
+    let gone = hapi.http.delete(format!("{}/{hook}", hapi.url)).send().await.expect("an answer");
+    assert!(gone.status().is_success());
+}
+
+async fn a_list_of_300_with_seven_bad_ones(hapi: &Hapi) {
+    let mut world = world(hapi, &[]).await;
+    let uuid = |n: usize| format!("e64a8e4f-c505-4ed9-a6f2-{n:012}");
+    for n in 0..300 {
+        world.cht.add_person(json!({"_id": uuid(n), "type": "person", "name": "Test Person",
+            "patient_id": format!("{}", 65_000 + n)}));
+    }
+    let line = |n: usize| {
+        let mut request = ltfu(&format!("SR-LIST-{n}"));
+        // Seven whom nobody knows.
+        request["subject"] = json!({"identifier": {"system": "urn:cht:uuid", "value": uuid(if n % 43 == 7 { 900 + n } else { n })}});
+        format!("{request}\n")
+    };
+    let list: String = (0..300).map(line).collect();
+    let started = Instant::now();
+    let post = world.http.post(world.url("/fhir")).header("content-type", "application/fhir+ndjson");
+    let answer = post.header("prefer", "respond-async").body(list).send().await.expect("an answer");
+    assert_eq!(answer.status(), 202);
+    let place = answer.headers()["content-location"].to_str().expect("text").to_string();
+    world.close().await;
+    world.open().await;
+    let ended = until("the list", || async {
+        let (status, body) = world.get(&place).await;
+        (status == 200).then_some(body)
+    })
+    .await;
+    let entries = ended["entry"].as_array().expect("entries");
+    let made = entries.iter().filter(|entry| entry["response"]["status"] == "201 Created").count();
+    println!("a list of 300 with a real HAPI: {:?}, {made} made", started.elapsed());
+    assert_eq!((entries.len(), made), (300, 293));
+    assert_eq!(world.cht.reports().iter().filter(|r| r["form"] == "LTFU_REQUEST").count(), 293);
+}
+
+async fn twelve_contacts_of_whom_three_are_known(hapi: &Hapi) {
+    let mut world = world(hapi, &[]).await;
+    world.know_patient();
+    let uuid = |n: usize| format!("f64a8e4f-c505-4ed9-a6f2-{n:012}");
+    let contact = |n: usize| {
+        let mut contact = json!({"resourceType": "RelatedPerson", "id": format!("c{n}"),
+            "patient": ltfu("x")["subject"], "name": [{"text": format!("Test Contact {n}")}]});
+        if n < 3 {
+            world
+                .cht
+                .add_person(json!({"_id": uuid(n), "type": "person", "name": format!("Test Contact {n}"),
+                "patient_id": format!("{}", 66_000 + n)}));
+            contact["identifier"] = json!([{"system": "urn:cht:uuid", "value": uuid(n)}]);
+        }
+        contact
+    };
+    let mut request = ltfu("CT-REAL-1");
+    request["code"] = json!({"text": "Contact tracing"});
+    request["contained"] = (0..12).map(contact).collect();
+    request["supportingInfo"] = (0..12).map(|n| json!({"reference": format!("#c{n}")})).collect();
+    let (status, body) = world.post("/fhir/ServiceRequest", &request).await;
+    assert_eq!(status, 201, "{body}");
+    world.settled().await;
+    world.close().await;
+    world.open().await;
+    let records: Vec<Value> =
+        world.cht.reports().into_iter().filter(|r| r["form"] == "CONTACT_TRACING").collect();
+    assert_eq!(records.len(), 12);
+    for record in &records {
+        let id = record["_id"].as_str().expect("an id");
+        let report =
+            world.cht.complete_follow_up(id, "contact_tracing_follow_up", json!({"outcome": "found"}));
+        assert!(world.cht.push(&report.expect("a report")).await);
+    }
+    let rows = world.settled().await;
+    assert!(rows.iter().all(|row| row.status != "failed"), "{}", json!(rows));
+    assert_eq!(
+        hapi.by_identifier("ServiceRequest", "urn:emr:requests|CT-REAL-1").await["status"],
+        "completed"
+    );
+    for record in &records {
+        let name = record["fields"]["external_id"].as_str().expect("a name");
+        assert_eq!(
+            hapi.by_identifier("Task", &format!("urn:emr:requests|{name}")).await["status"],
+            "completed"
+        );
+    }
 }
 
 /// The same referral five times, and others of the same worker, all at the same time.

@@ -1,6 +1,7 @@
-//! Against the real parts: HAPI FHIR, HL7's validator, OpenHIM, schemathesis. Without Java and Maven they are left out,
-//! in one line each, unless `MEDIATOR_TEST_PARTS=required`.
+//! Against the real parts: HAPI FHIR, HL7's validator, OpenHIM, schemathesis, CHT's compiler and task engine. Without what
+//! they need they are left out, in one line each, unless `MEDIATOR_TEST_PARTS=required`.
 mod api;
+mod cht_config;
 mod hapi;
 mod openhim;
 mod validity;

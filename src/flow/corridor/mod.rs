@@ -8,6 +8,7 @@ use settle::Settle;
 pub use traffic::Traffic;
 
 use crate::domain::audit::{Act, Agent, Event, Kind};
+use crate::domain::follow_up::View;
 use crate::domain::message::Route;
 use crate::domain::plan::Status;
 use crate::failpoint::reach;
@@ -226,6 +227,16 @@ impl Corridor {
     /// What keeps calls to the destinations within their limits.
     pub fn guard(&self) -> &Arc<dyn Guard> {
         &self.inner.near.guard
+    }
+
+    /// What a client may see.
+    pub fn view(&self, client: &str) -> View {
+        self.inner.near.view(client)
+    }
+
+    /// Says why an address may not be called.
+    pub fn check_address(&self, address: &str) -> Result<(), String> {
+        self.inner.near.callbacks.check(address)
     }
 
     pub fn now(&self) -> Millis {

@@ -2,7 +2,7 @@
 use super::{Corridor, Traffic, Verdict};
 use crate::domain::audit::{Act as Deed, Agent, Event, Outcome};
 use crate::domain::fhir::{Entry, Target};
-use crate::domain::follow_up::Kind;
+use crate::domain::follow_up::{Event as Moment, FollowUp, Happening, Kind};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
 use crate::domain::orchestration::MOST;
@@ -11,7 +11,7 @@ use crate::domain::redact::redact;
 use crate::failpoint::reach;
 use crate::flow::audit::patients;
 use crate::flow::confirm;
-use crate::flow::deliver::{deliver, due};
+use crate::flow::deliver::{deliver, due, give_up};
 use crate::flow::gate;
 use crate::flow::identify::{Stop, directory_key, identify};
 use crate::flow::ports::{
@@ -140,7 +140,12 @@ impl Corridor {
                 Ok(Ok(()))
             }
             false => {
+                let moved = facts.follow_ups.clone();
                 let kept = self.inner.near.journal.commit(mark, facts).await;
+                if kept.is_ok() {
+                    let own = |event: &&Moment| event.transaction == transaction.head.id;
+                    moved.iter().for_each(|f| self.count(f, f.events.iter().filter(own)));
+                }
                 if kept.is_err() {
                     // A plan whose facts are not kept is none.
                     transaction.plan = None;
@@ -242,6 +247,7 @@ impl Corridor {
         told: Vec<Deed>,
         body: &Value,
     ) -> Verdict {
+        give_up(&mut transaction);
         let status = status_of(&transaction);
         transaction.error = errors_of(&transaction, |progress| progress.error.as_deref());
         transaction.cause = errors_of(&transaction, |progress| progress.cause.as_deref());
@@ -257,6 +263,7 @@ impl Corridor {
             answer.clone(),
         );
         let mark = Mark { audit: self.audit(&transaction, body, status, told), ..mark };
+        let moved = facts.follow_ups.clone();
         if facts.is_empty() {
             self.inner.near.journal.mark(mark);
         } else if let Err(error) = self.inner.near.journal.commit(mark.clone(), facts).await {
@@ -268,6 +275,9 @@ impl Corridor {
                 // Others build on it: a request is answered by the record that asked.
                 _ => return self.learn_again(&transaction),
             }
+        } else {
+            // What a delivery makes happen to a request is one event.
+            moved.iter().for_each(|request| self.count(request, request.events.iter().rev().take(1)));
         }
         reach("marked");
         match answer {
@@ -298,10 +308,10 @@ impl Corridor {
             match &step.act {
                 Act::ChtRecord { follow_up, news, .. } => {
                     if let Some(report) = progress.ids.get("report") {
-                        self.note_record(follow_up.as_ref(), report, &mut facts).await;
+                        self.note_record(transaction, follow_up.as_ref(), report, &mut facts).await;
                     }
                     if let Some(news) = news {
-                        self.note_news(news, &mut facts).await;
+                        self.note_news(transaction, news, &mut facts).await;
                     }
                 }
                 Act::Fhir { entries } => {
@@ -322,32 +332,74 @@ impl Corridor {
     }
 
     /// The record by which a CHW was asked: of every name that the request has.
-    async fn note_record(&self, asked: Option<&Identifier>, report: &str, facts: &mut Facts) {
+    async fn note_record(
+        &self,
+        transaction: &Transaction,
+        asked: Option<&Identifier>,
+        report: &str,
+        facts: &mut Facts,
+    ) {
         let journal = &self.inner.near.journal;
         let Some(identifier) = asked else { return };
         let Ok(Some(known)) = journal.follow_up(Kind::FollowUp, identifier).await else { return };
         let mut names = journal.follow_ups_of(&known.person).await.unwrap_or_default();
-        names.retain(|f| {
-            f.identifier == known.identifier || (f.asked_by.is_some() && f.asked_by == known.asked_by)
-        });
+        names.retain(|f| f.identifier == known.identifier || f.is_one_with(&known));
         for mut name in names.into_iter().filter(|f| f.kind == Kind::FollowUp) {
             if name.record.as_deref() != Some(report) {
                 name.record = Some(report.to_string());
+                name.happen(Happening::Claimed, self.step(transaction));
+                self.note_index(transaction, &name, facts).await;
                 facts.follow_ups.push(name);
             }
         }
     }
 
-    async fn note_news(&self, news: &News, facts: &mut Facts) {
+    /// By programmes of the configuration only: others are free text.
+    fn count<'e>(&self, request: &FollowUp, events: impl Iterator<Item = &'e Moment>) {
+        let program = request.program.as_deref().and_then(|words| self.inner.near.follow_up.program(words));
+        let program = program.map_or("other", |(name, _)| name).to_string();
+        for event in events {
+            let outcome = event.outcome.clone().unwrap_or_default();
+            metrics::counter!("follow_ups", "event" => event.what.as_str(), "program" => program.clone(), "outcome" => outcome)
+                .increment(1);
+        }
+    }
+
+    /// With the first of its contacts, a request to trace them is claimed.
+    async fn note_index(&self, transaction: &Transaction, contact: &FollowUp, facts: &mut Facts) {
+        let Some(index) = &contact.index else { return };
+        if facts.follow_ups.iter().any(|known| known.identifier == *index) {
+            return;
+        }
+        let known = self.inner.near.journal.follow_up(Kind::FollowUp, index).await;
+        if let Ok(Some(mut index)) = known
+            && index.happen(Happening::Claimed, self.step(transaction))
+        {
+            facts.follow_ups.push(index);
+        }
+    }
+
+    /// What happens to a request now, because of this transaction.
+    fn step(&self, transaction: &Transaction) -> Moment {
+        Moment {
+            at: self.inner.clock.now(),
+            what: Happening::Claimed,
+            by: transaction.client.clone(),
+            transaction: transaction.head.id.clone(),
+            outcome: None,
+        }
+    }
+
+    async fn note_news(&self, transaction: &Transaction, news: &News, facts: &mut Facts) {
         let newer = facts.follow_ups.iter_mut().find(|f| f.identifier == news.referral);
         if let Some(referral) = newer {
-            return referral.has_been_told(news);
+            return referral.has_been_told(news, self.step(transaction));
         }
         let known = self.inner.near.journal.follow_up(Kind::Referral, &news.referral).await;
         if let Ok(Some(mut referral)) = known
             && !referral.told.contains(&news.said)
         {
-            referral.has_been_told(news);
+            referral.has_been_told(news, self.step(transaction));
             facts.follow_ups.push(referral);
         }
     }

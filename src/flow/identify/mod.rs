@@ -1,20 +1,26 @@
 //! The step after translation: who is meant, which requests are answered, and so what is to be done
 //! where. Makes the plan and the facts that it builds on; writes and sends nothing.
 mod anchor;
+mod announce;
+mod end;
 mod outcome;
 mod referral;
 mod request;
 mod requester;
 mod reshape;
+mod trace;
 mod who;
 
-use super::ports::{Callbacks, Cht, Facts, Failure, FhirServer, Guard, Journal, JournalError, Transaction};
+use super::ports::{
+    Callbacks, Cht, Clock, Facts, Failure, FhirServer, Guard, Journal, JournalError, Transaction,
+};
+use crate::config;
 use crate::domain::fhir::{Entry, Target, Write};
-use crate::domain::follow_up::{Draft, Meaning};
+use crate::domain::follow_up::{Draft, Event, Happening, Meaning, View};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
 use crate::domain::plan::{Act, PartNote, Plan, Step};
-use crate::translate::{Refusal, Translated};
+use crate::translate::{Mappings, Refusal, Translated};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -56,6 +62,20 @@ pub struct Neighbours {
     pub guard: Arc<dyn Guard>,
     /// Destinations by mapping; `default` for those not named.
     pub to: BTreeMap<String, Vec<String>>,
+    pub mappings: Arc<Mappings>,
+    pub clock: Arc<dyn Clock>,
+    pub follow_up: config::FollowUp,
+    /// Facilities whose referrals a client may see.
+    pub facilities: BTreeMap<String, Vec<String>>,
+}
+
+impl Neighbours {
+    /// What a client may see. OpenHIM's core is known by its id before the one that it speaks for.
+    pub fn view(&self, client: &str) -> View {
+        let of = |id: &str| self.facilities.get(id).cloned();
+        let facilities = of(client).or_else(|| of(client.split('/').next()?)).unwrap_or_default();
+        View { client: client.to_string(), facilities }
+    }
 }
 
 /// Plan and facts under construction.
@@ -68,6 +88,8 @@ struct Draughtsman<'a> {
     /// The links among the facts, by identifier and by person.
     owners: HashMap<Identifier, String>,
     learned: HashMap<String, Vec<Identifier>>,
+    /// The step that what is planned now needs to have been done.
+    needs: Option<usize>,
 }
 
 /// Turns what a message means into what is to be done.
@@ -85,6 +107,7 @@ pub async fn identify(
         facts: Facts::default(),
         owners: HashMap::new(),
         learned: HashMap::new(),
+        needs: None,
     };
     let mut parts: Vec<(Option<usize>, Meaning)> = translated
         .parts
@@ -129,6 +152,7 @@ impl Draughtsman<'_> {
             Meaning::Outcome(outcome) => self.outcome(outcome).await,
             Meaning::FollowUpRequest(request) => self.follow_up_request(request).await,
             Meaning::ReferralUpdate(update) => self.referral_update(update).await,
+            Meaning::Lapse(lapse) => self.lapse(lapse).await,
             Meaning::Ignored(why) => Ok(note("ignored", None, why)),
             Meaning::Resources(_) => return Ok(()),
         }
@@ -155,6 +179,17 @@ impl Draughtsman<'_> {
             self.keep_in_directory(&entry.resource);
         }
         Ok(draft.entries)
+    }
+
+    /// What happens to a request now.
+    fn event(&self, outcome: Option<String>) -> Event {
+        Event {
+            at: self.near.clock.now(),
+            what: Happening::Asked,
+            by: self.transaction.client.clone(),
+            transaction: self.transaction.head.id.clone(),
+            outcome,
+        }
     }
 
     /// A question to a neighbour, unless it is known not to answer.
@@ -211,7 +246,8 @@ impl Draughtsman<'_> {
             }
             let after = self.plan.steps.iter().rposition(|step| step.destination == destination);
             let part = self.plan.parts.len();
-            self.plan.steps.push(Step { destination, act: Act::Fhir { entries }, after, part });
+            let act = Act::Fhir { entries };
+            self.plan.steps.push(Step { destination, act, after, needs: self.needs, part });
         }
         Ok(())
     }

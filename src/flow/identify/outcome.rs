@@ -1,10 +1,11 @@
 //! A CHW's report that answers requests: which, and what becomes of them.
+use super::request::as_stored;
 use super::requester::callback_destination;
 use super::reshape::{make_references_logical, subject_element};
 use super::{Draughtsman, Stop, note, refused};
-use crate::domain::fhir::{Entry, Target, Write, full_url};
-use crate::domain::follow_up::{Kind, Outcome, State};
-use crate::domain::plan::{Act, FollowUp, PartNote, Step};
+use crate::domain::fhir::Entry;
+use crate::domain::follow_up::{FollowUp, Happening, Kind, Outcome};
+use crate::domain::plan::{Act, PartNote, Step};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +13,15 @@ impl Draughtsman<'_> {
     pub(super) async fn outcome(&mut self, outcome: Outcome) -> Result<PartNote, Stop> {
         let subject = outcome.draft.subject.clone().unwrap_or_default();
         let person = self.link(&subject).await?;
-        let answered = self.answered_by(&outcome, &person).await?;
-        let mut entries = outcome.draft.entries;
+        let mut answered = self.answered_by(&outcome, &person).await?;
+        let mut entries = outcome.draft.entries.clone();
         let mut homes: Vec<(String, Entry)> = Vec::new();
         let patient = entries.iter().find(|e| e.resource_type() == "Patient").map(|e| e.full_url.clone());
-        for follow_up in &answered {
-            let said = (outcome.outcome.as_str(), outcome.state);
-            let request = with_outcome(follow_up, said, &outcome.encounter, patient.as_deref());
+        let told = format!("{} {}", self.transaction.head.id, outcome.outcome);
+        for follow_up in &mut answered {
+            self.answer(follow_up, &outcome);
+            follow_up.told.push(told.clone());
+            let request = with_outcome(follow_up, &outcome, patient.as_deref());
             based_on(&mut entries, &outcome.encounter, follow_up, &request);
             match &follow_up.home {
                 Some(home) => homes.push((home.clone(), request)),
@@ -28,18 +31,30 @@ impl Draughtsman<'_> {
         let encounter = entries.iter().find(|e| e.full_url == outcome.encounter).cloned();
         let first = self.plan.steps.len();
         self.send_with(entries, &homes).await?;
-        self.call_back(&answered, encounter, first).await?;
+        let after = (first < self.plan.steps.len()).then_some(first);
+        if let Some(encounter) = &encounter {
+            self.call_back(&answered, encounter, after).await?;
+            self.announce_visit(&answered, encounter, after).await?;
+        }
+        for follow_up in &answered {
+            self.announce(follow_up, after).await?;
+        }
+        let contacts: Vec<FollowUp> = answered.iter().filter(|one| one.index.is_some()).cloned().collect();
         let text = match answered.len() {
             0 => "a visit; no open request asked for it".to_string(),
             n => format!("the outcome of {n} request(s)"),
         };
-        let told = format!("{} {}", self.transaction.head.id, outcome.outcome);
-        for mut follow_up in answered {
-            follow_up.state = outcome.state;
-            follow_up.told.push(told.clone());
-            self.facts.follow_ups.push(follow_up);
-        }
+        self.facts.follow_ups.extend(answered);
+        self.finish_indexes(&contacts).await?;
         Ok(note("outcome", None, text))
+    }
+
+    /// What was withdrawn or refused stays so: what a CHW found all the same is kept beside it.
+    fn answer(&self, request: &mut FollowUp, outcome: &Outcome) {
+        let event = self.event(Some(outcome.outcome.clone()));
+        if !request.happen(Happening::to(outcome.state), event.clone()) && request.state.is_void() {
+            request.happen(Happening::Late, event);
+        }
     }
 
     /// The requests that a report answers: the one it names, else every open one about the patient
@@ -51,11 +66,9 @@ impl Draughtsman<'_> {
         };
         named.retain(|f| f.kind == Kind::FollowUp);
         // A Task and its ServiceRequest were asked for by one record.
-        let asked: Vec<&String> = named.iter().filter_map(|f| f.asked_by.as_ref()).collect();
         let mut others = self.near.journal.follow_ups_of(person).await?;
         others.retain(|f| {
-            f.kind == Kind::FollowUp
-                && f.asked_by.as_ref().is_some_and(|by| asked.contains(&by))
+            named.iter().any(|known| known.is_one_with(f))
                 && named.iter().all(|known| known.identifier != f.identifier)
         });
         named.extend(others);
@@ -88,10 +101,9 @@ impl Draughtsman<'_> {
     async fn call_back(
         &mut self,
         answered: &[FollowUp],
-        encounter: Option<Entry>,
-        after: usize,
+        encounter: &Entry,
+        after: Option<usize>,
     ) -> Result<(), Stop> {
-        let Some(encounter) = encounter else { return Ok(()) };
         let mut addresses = BTreeSet::new();
         for request in answered {
             addresses.extend(self.callback_for(request).await?);
@@ -103,8 +115,10 @@ impl Draughtsman<'_> {
                     address,
                     full_url: encounter.full_url.clone(),
                     resource: encounter.resource.clone(),
+                    subscription: None,
                 },
-                after: (after < self.plan.steps.len()).then_some(after),
+                after,
+                needs: None,
                 part: self.plan.parts.len(),
             });
         }
@@ -113,38 +127,22 @@ impl Draughtsman<'_> {
 }
 
 /// The request with its outcome.
-pub(super) fn with_outcome(
-    follow_up: &FollowUp,
-    (outcome, state): (&str, State),
-    encounter: &str,
-    patient: Option<&str>,
-) -> Entry {
-    let kind = follow_up.resource["resourceType"].as_str().unwrap_or_default();
-    let mut resource = follow_up.resource.clone();
+fn with_outcome(follow_up: &FollowUp, outcome: &Outcome, patient: Option<&str>) -> Entry {
+    let mut entry = as_stored(follow_up, patient);
     if follow_up.home.is_none() {
-        forget_entries(&mut resource);
-    }
-    resource["status"] = json!(if kind == "Task" { state.task_status() } else { state.request_status() });
-    if kind == "Task" {
-        let output = json!({"type": {"text": "outcome"}, "valueString": outcome});
-        let visit = json!({"type": {"text": "visit"}, "valueReference": {"reference": encounter}});
-        let mut outputs = resource["output"].as_array().cloned().unwrap_or_default();
-        outputs.extend([output, visit]);
-        resource["output"] = json!(outputs);
-    }
-    let target = match (&follow_up.home, resource["id"].as_str()) {
-        (Some(_), Some(id)) => Target::Id(format!("{kind}/{id}")),
-        _ => {
-            make_storable(&mut resource, follow_up, patient);
-            Target::Identifier(follow_up.identifier.clone())
+        forget_entries(&mut entry.resource);
+        if let Some(patient) = patient {
+            entry.resource[subject_element(&follow_up.resource)] = json!({"reference": patient});
         }
-    };
-    Entry {
-        full_url: full_url(kind, &follow_up.identifier),
-        target,
-        write: Write::Merge { keep: Vec::new() },
-        resource,
     }
+    if follow_up.resource_type() == "Task" {
+        let said = json!({"type": {"text": "outcome"}, "valueString": outcome.outcome});
+        let visit = json!({"type": {"text": "visit"}, "valueReference": {"reference": outcome.encounter}});
+        let mut outputs = entry.resource["output"].as_array().cloned().unwrap_or_default();
+        outputs.extend([said, visit]);
+        entry.resource["output"] = json!(outputs);
+    }
+    entry
 }
 
 /// As it was stored: without the caller's ids, about the patient as the server has them.
@@ -162,7 +160,7 @@ pub(super) fn make_storable(resource: &mut Value, follow_up: &FollowUp, patient:
 }
 
 /// What it said of other entries of its Bundle is on the server, and has no name here any more.
-fn forget_entries(resource: &mut Value) {
+pub(super) fn forget_entries(resource: &mut Value) {
     if let Some(fields) = resource.as_object_mut() {
         fields.retain(|_, field| !names_an_entry(field));
     }

@@ -1,9 +1,12 @@
 //! Referrals: begun by CHT, and news of them.
+use super::outcome::forget_entries;
+use super::request::is_version;
 use super::{Draughtsman, Stop, note, refused};
-use crate::domain::follow_up::{Draft, Kind, ReferralUpdate, State};
-use crate::domain::identifier::Identifier;
+use crate::domain::follow_up::{Draft, FollowUp, Happening, Kind, ReferralUpdate, State};
+use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
-use crate::domain::plan::{Act, FollowUp, News, PartNote};
+use crate::domain::plan::{Act, News, PartNote};
+use serde_json::{Value, json};
 
 impl Draughtsman<'_> {
     pub(super) async fn begin_referral(
@@ -14,12 +17,15 @@ impl Draughtsman<'_> {
     ) -> Result<(), Stop> {
         let known = self.near.journal.follow_up(Kind::Referral, referral).await?;
         let resource = draft.entries.iter().find(|e| e.resource_type() == "ServiceRequest");
-        let follow_up = known.unwrap_or_else(|| FollowUp {
+        let uuid = self.cht_uuid(person).await?;
+        let resource = resource.map(|e| shown_to_clinics(&e.resource, uuid.as_deref())).unwrap_or_default();
+        let is_new = known.is_none();
+        let mut follow_up = known.unwrap_or_else(|| FollowUp {
             kind: Kind::Referral,
             identifier: referral.clone(),
             person: person.to_string(),
             state: State::Requested,
-            resource: resource.map(|e| e.resource.clone()).unwrap_or_default(),
+            resource: resource.clone(),
             form: String::new(),
             record: None,
             callback: None,
@@ -27,8 +33,27 @@ impl Draughtsman<'_> {
             home: None,
             told: Vec::new(),
             asked_by: None,
+            asked_as: None,
             asked_at: 0,
+            events: vec![self.event(None)],
+            program: resource["code"]["text"].as_str().map(String::from),
+            contacts: Vec::new(),
+            index: None,
+            due: None,
+            expires: None,
+            outcome: None,
         });
+        let moves = match is_new {
+            true => {
+                self.set_deadlines(&mut follow_up, None);
+                true
+            }
+            false => follow_up.resource != resource && follow_up.happen(Happening::Changed, self.event(None)),
+        };
+        follow_up.resource = resource;
+        if moves {
+            self.announce(&follow_up, None).await?;
+        }
         self.facts.follow_ups.push(follow_up);
         Ok(())
     }
@@ -36,6 +61,7 @@ impl Draughtsman<'_> {
     pub(super) async fn referral_update(&mut self, update: ReferralUpdate) -> Result<PartNote, Stop> {
         let path = format!("{}.identifier", update.resource["resourceType"].as_str().unwrap_or("Resource"));
         let known = self.near.journal.follow_up(Kind::Referral, &update.referral).await?;
+        is_version(known.as_ref(), update.if_match.as_deref(), &update.resource)?;
         if known.is_none() && matches!(self.transaction.route, Route::Poll(_)) {
             // Nobody asked us, and nothing can be mended: another mediator's, or from before a restore.
             let text = "a referral that did not pass through here";
@@ -53,7 +79,7 @@ impl Draughtsman<'_> {
             if let Act::ChtRecord { news: Some(news), .. } = &step.act
                 && news.referral == update.referral
             {
-                referral.has_been_told(news);
+                referral.has_been_told(news, self.event(None));
             }
         }
         let news =
@@ -74,9 +100,31 @@ impl Draughtsman<'_> {
         let record = update.record.about(&uuid, reported, since);
         // It counts as told when the record is there, and not before: else a rerun would tell nothing.
         let news = News { referral: update.referral, state: update.state, said: news };
-        self.tell_cht(record, None, Some(news));
+        self.tell_cht(record, None, Some(news.clone()));
+        let step = self.plan.steps.len() - 1;
+        referral.has_been_told(&news, self.event(None));
+        self.needs = Some(step);
+        let told = self.announce(&referral, None).await;
+        self.needs = None;
+        told?;
         Ok(note("referral_update", Some(resource), text))
     }
+}
+
+/// As a clinic finds it with us: what it refers to goes by names that mean something there.
+fn shown_to_clinics(request: &Value, uuid: Option<&str>) -> Value {
+    let mut shown = request.clone();
+    forget_entries(&mut shown);
+    let mut subject = json!({});
+    if let Some(uuid) = uuid {
+        subject = json!({"reference": format!("Patient/{uuid}"),
+            "identifier": {"system": system::CHT_UUID, "value": uuid}});
+    }
+    if request["subject"]["identifier"]["value"].is_string() {
+        subject["identifier"] = request["subject"]["identifier"].clone();
+    }
+    shown["subject"] = subject;
+    shown
 }
 
 /// Why there is nothing to tell CHT, if there is not.
@@ -85,7 +133,7 @@ pub(super) fn old_news(referral: &FollowUp, update: &ReferralUpdate, news: &str)
         State::Requested => 0,
         State::Accepted => 1,
         State::InProgress => 2,
-        State::Completed | State::Rejected | State::Cancelled => 3,
+        State::Completed | State::Rejected | State::Cancelled | State::Expired => 3,
     };
     if update.state == State::Requested {
         return Some("the referral is as CHT made it".into());

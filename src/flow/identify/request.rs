@@ -1,21 +1,22 @@
 //! An EMR's request to a CHW.
+use super::outcome::make_storable;
 use super::requester::directory_key;
-use super::reshape::{make_references_logical, subject_element};
 use super::{Draughtsman, Stop, note, refused};
 use crate::domain::fhir::{Entry, Target, Write, full_url};
-use crate::domain::follow_up::{FollowUpRequest, Kind, State};
+use crate::domain::follow_up::{FollowUp, FollowUpRequest, Happening, Kind, State};
 use crate::domain::identifier::{Identifier, system};
-use crate::domain::plan::{Act, FollowUp, News, PartNote, Status, Step};
+use crate::domain::plan::{Act, News, PartNote, Status, Step};
 use crate::domain::record::Record;
+use crate::flow::confirm::VERSION;
 use crate::flow::ports::LOST_SINCE;
 use crate::translate::focus_of;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 impl Draughtsman<'_> {
     pub(super) async fn follow_up_request(&mut self, request: FollowUpRequest) -> Result<PartNote, Stop> {
-        let identifier = self.own(request.identifier);
+        let identifier = self.called(self.own(request.identifier.clone())).await?;
         let known = self.follow_up(&identifier).await?;
+        is_version(known.as_ref(), request.if_match.as_deref(), &request.resource)?;
         let (person, uuid) = self.known_to_cht(&request.subject).await?;
         if known.as_ref().is_some_and(|f| f.person != person) {
             return Err(Stop::Refused(refused(
@@ -26,63 +27,176 @@ impl Draughtsman<'_> {
         }
         self.same_patient_as(request.focus.as_ref(), &person, &request.subject.path).await?;
         let callback = self.callback_of(request.requester.as_deref()).await?;
-        let resource = with_identifier(request.resource, &identifier);
-        if request.state == State::Requested
-            && let Some(answered) =
-                known.as_ref().filter(|f| f.state == State::Completed && is_same(&f.resource, &resource))
+        let resource = with_identifier(request.resource.clone(), &identifier);
+        if let Some(known) = &known
+            && request.state == State::Requested
+            && let Some(why) = stays_ended(known, &resource)
         {
-            let text = "this request has been answered; asked anew, it would say something new";
-            return Ok(note("follow_up_request", Some(answered.shown()), text.to_string()));
+            return Ok(note("follow_up_request", Some(known.shown()), why));
         }
+        let asker = Asker { identifier, person, uuid, callback, resource };
+        match request.state {
+            State::Requested if !request.contacts.is_empty() => self.trace(request, asker, known).await,
+            State::Requested => self.ask_chw(request, asker, known).await,
+            _ => self.moved(&request, asker, known).await,
+        }
+    }
+
+    /// A CHW is to be asked, unless one has been.
+    async fn ask_chw(
+        &mut self,
+        request: FollowUpRequest,
+        asker: Asker,
+        known: Option<FollowUp>,
+    ) -> Result<PartNote, Stop> {
+        let Asker { identifier, uuid, .. } = &asker;
         let open = known.clone().filter(|f| f.state.is_open());
         let (asked, is_one) = match open {
             Some(open) => (Some(open), false),
-            None => self.asked_otherwise(&person, &identifier, request.focus.as_ref(), &resource).await?,
+            None => self.asked_otherwise(&request, &asker).await?,
         };
         if let Some(one) = asked.as_ref().filter(|_| is_one) {
             let text = "CHT has this request already";
-            return Ok(note("follow_up_request", Some(one.shown()), text.to_string()));
+            return Ok(note("follow_up_request", Some(one.shown()), text));
         }
         let is_asked = match &asked {
             Some(asked) => self.is_asked(asked).await?,
             None => false,
         };
-        let wanted = request.state == State::Requested && !is_asked;
         let (reported, since) = self.dates(asked.as_ref(), known.is_none()).await?;
-        let follow_up = FollowUp {
-            kind: Kind::FollowUp,
-            identifier: identifier.clone(),
-            person,
-            state: request.state,
-            resource: resource.clone(),
-            form: request.record.form.clone(),
-            record: asked.as_ref().and_then(|f| f.record.clone()),
-            callback: callback.clone().or_else(|| known.as_ref().and_then(|f| f.callback.clone())),
-            client: self.transaction.client.clone(),
-            home: self.transaction.home.clone(),
-            told: known.map(|f| f.told).unwrap_or_default(),
-            asked_by: match wanted {
-                true => Some(self.transaction.head.id.clone()),
-                false => asked.as_ref().and_then(|f| f.asked_by.clone()),
-            },
-            asked_at: since.unwrap_or(reported),
+        let mut follow_up = self.as_asked(&request, &asker, known);
+        follow_up.record = asked.as_ref().and_then(|f| f.record.clone());
+        follow_up.asked_at = since.unwrap_or(reported);
+        follow_up.asked_by = match is_asked {
+            false => Some(self.transaction.head.id.clone()),
+            true => asked.as_ref().and_then(|f| f.asked_by.clone()),
         };
+        follow_up.asked_as = asked.as_ref().filter(|_| is_asked).map(|asked| {
+            let first = asked.asked_as.clone();
+            first.unwrap_or_else(|| asked.identifier.clone())
+        });
+        if let Some(asked) = asked.filter(|asked| asked.state != State::Requested) {
+            follow_up.happen(Happening::to(asked.state), self.event(None));
+        }
+        self.store_request(&follow_up, uuid).await?;
+        let text = match is_asked {
+            true => "CHT has this request already",
+            false => {
+                let mut draft = request.record;
+                if let Some(due) = follow_up.due.and_then(|due| self.near.mappings.day(due)) {
+                    draft.fields.entry("due_date").or_insert(due.into());
+                }
+                self.tell_cht(draft.about(uuid, reported, since), Some(identifier.clone()), None);
+                "a request to a CHW"
+            }
+        };
+        let shown = follow_up.shown();
+        self.claim(&follow_up, uuid).await?;
         self.facts.follow_ups.push(follow_up);
-        self.store_request(&resource, &identifier, &uuid).await?;
-        let text = if request.state != State::Requested {
-            format!("a request that is {}; nothing for a CHW to do", request.state.request_status())
-        } else if is_asked {
-            "CHT has this request already".to_string()
-        } else {
-            let record = request.record.about(&uuid, reported, since);
-            self.tell_cht(record, Some(identifier), None);
-            "a request to a CHW".to_string()
+        Ok(note("follow_up_request", Some(shown), text))
+    }
+
+    /// The request as it is asked now: new, changed while it is open, or anew after its end.
+    pub(super) fn as_asked(
+        &self,
+        request: &FollowUpRequest,
+        asker: &Asker,
+        known: Option<FollowUp>,
+    ) -> FollowUp {
+        let is_changed = known.as_ref().is_some_and(|known| !is_same(&known.resource, &asker.resource));
+        let is_new = known.is_none();
+        let mut follow_up = known.unwrap_or_else(|| FollowUp {
+            kind: Kind::FollowUp,
+            identifier: asker.identifier.clone(),
+            person: asker.person.clone(),
+            state: State::Requested,
+            resource: Value::Null,
+            form: String::new(),
+            record: None,
+            callback: None,
+            client: self.transaction.client.clone(),
+            home: None,
+            told: Vec::new(),
+            asked_by: None,
+            asked_as: None,
+            asked_at: 0,
+            events: Vec::new(),
+            program: None,
+            contacts: Vec::new(),
+            index: None,
+            due: None,
+            expires: None,
+            outcome: None,
+        });
+        follow_up.home.clone_from(&self.transaction.home);
+        follow_up.resource.clone_from(&asker.resource);
+        follow_up.form.clone_from(&request.record.form);
+        follow_up.program.clone_from(&request.program);
+        follow_up.callback = asker.callback.clone().or(follow_up.callback);
+        if is_new {
+            follow_up.events.push(self.event(None));
+            self.set_deadlines(&mut follow_up, request.due);
+        } else if !follow_up.state.is_open() {
+            follow_up.happen(Happening::Asked, self.event(None));
+            self.set_deadlines(&mut follow_up, request.due);
+        } else if is_changed {
+            follow_up.happen(Happening::Changed, self.event(None));
+            if request.due.is_some() {
+                self.set_deadlines(&mut follow_up, request.due);
+            }
+        }
+        follow_up
+    }
+
+    /// By its own date, else by its programme's.
+    pub(super) fn set_deadlines(&self, request: &mut FollowUp, due: Option<i64>) {
+        let (due_days, expires_days) = self.near.follow_up.days(request.program.as_deref());
+        let asked = request.updated();
+        let after = |days: u32, since: i64| (days > 0).then(|| since + i64::from(days) * DAY);
+        request.due = due.or(after(due_days, asked));
+        // What is to be done late is not given up before.
+        request.expires = after(expires_days, asked.max(due.unwrap_or_default()));
+    }
+
+    /// What follows once CHT has the record: the request is claimed.
+    pub(super) async fn claim(&mut self, follow_up: &FollowUp, uuid: &str) -> Result<(), Stop> {
+        let asks = |step: &Step| match &step.act {
+            Act::ChtRecord { follow_up: Some(asked), .. } => {
+                let mut names = self.facts.follow_ups.iter().filter(|f| f.is_one_with(follow_up));
+                *asked == follow_up.identifier || names.any(|f| f.identifier == *asked)
+            }
+            _ => false,
         };
-        Ok(note("follow_up_request", Some(resource), text))
+        let Some(step) = self.plan.steps.iter().position(asks) else {
+            return self.announce(follow_up, None).await;
+        };
+        let mut claimed = follow_up.clone();
+        if !claimed.happen(Happening::Claimed, self.event(None)) {
+            return self.announce(follow_up, None).await;
+        }
+        self.needs = Some(step);
+        let kept = self.keep_at_servers(&claimed, uuid).await;
+        let told = match kept {
+            Ok(()) => self.announce(&claimed, None).await,
+            Err(stop) => Err(stop),
+        };
+        self.needs = None;
+        told
+    }
+
+    /// A request by our id for it, else as it is called.
+    async fn called(&self, identifier: Identifier) -> Result<Identifier, Stop> {
+        let own = system::own(&self.transaction.client);
+        let Some((_, id)) = identifier.value.split_once('/').filter(|_| identifier.system == own) else {
+            return Ok(identifier);
+        };
+        let named = self.near.journal.follow_ups_named(id).await?;
+        let known = named.into_iter().find(|f| f.client == self.transaction.client && f.id() == id);
+        Ok(known.map_or(identifier, |known| known.identifier))
     }
 
     /// A request as an earlier part of this message left it, else as the journal has it.
-    async fn follow_up(&self, identifier: &Identifier) -> Result<Option<FollowUp>, Stop> {
+    pub(super) async fn follow_up(&self, identifier: &Identifier) -> Result<Option<FollowUp>, Stop> {
         let newer = self.facts.follow_ups.iter().rev().find(|f| f.identifier == *identifier);
         match newer {
             Some(newer) => Ok(Some(newer.clone())),
@@ -113,17 +227,16 @@ impl Draughtsman<'_> {
     /// and nothing new is to be kept.
     async fn asked_otherwise(
         &self,
-        person: &str,
-        identifier: &Identifier,
-        focus: Option<&Identifier>,
-        resource: &Value,
+        request: &FollowUpRequest,
+        asker: &Asker,
     ) -> Result<(Option<FollowUp>, bool), Stop> {
-        let focus = match focus {
+        let Asker { identifier, person, resource, .. } = asker;
+        let focus = match &request.focus {
             Some(focus) => Some(self.request_called(focus).await?),
             None => None,
         };
         let mut open = self.near.journal.follow_ups_of(person).await?;
-        open.extend(self.facts.follow_ups.iter().filter(|f| f.person == person).cloned());
+        open.extend(self.facts.follow_ups.iter().filter(|f| f.person == *person).cloned());
         open.retain(|f| f.kind == Kind::FollowUp && f.state.is_open() && f.client == self.transaction.client);
         let nameless = resource["id"].is_null()
             && identifier.system == system::own(&self.transaction.client)
@@ -135,6 +248,10 @@ impl Draughtsman<'_> {
             if let Some(theirs) = focus_of(&f.resource)
                 && self.request_called(&self.own(theirs)).await? == *identifier
             {
+                return Ok((Some(f), false));
+            }
+            // The same list again, a week later: its patients are asked for already.
+            if request.listed && f.form == request.record.form && f.program == request.program {
                 return Ok((Some(f), false));
             }
             if nameless && is_same(&without_name(&f.resource), &without_name(resource)) {
@@ -154,11 +271,11 @@ impl Draughtsman<'_> {
                 return Ok(known);
             }
         }
-        Ok(name.clone())
+        self.called(name.clone()).await
     }
 
     /// Whether a CHW has been asked: the record is there, or somebody else is still at it.
-    async fn is_asked(&self, request: &FollowUp) -> Result<bool, Stop> {
+    pub(super) async fn is_asked(&self, request: &FollowUp) -> Result<bool, Stop> {
         if request.record.is_some() {
             return Ok(true);
         }
@@ -171,29 +288,18 @@ impl Draughtsman<'_> {
         Ok(asking.is_some_and(|t| matches!(t.head.status, Status::Open | Status::Delivered)))
     }
 
-    /// The request as the FHIR servers keep it, beside the patient it is about.
-    pub(super) async fn store_request(
-        &mut self,
-        resource: &Value,
-        identifier: &Identifier,
-        uuid: &str,
-    ) -> Result<(), Stop> {
+    /// The request as the FHIR servers keep it, beside the patient it is about. Where it came from, it is.
+    pub(super) async fn store_request(&mut self, request: &FollowUp, uuid: &str) -> Result<(), Stop> {
         let (patient, subject) = bare_patient(uuid);
-        let kind = resource["resourceType"].as_str().unwrap_or_default();
-        let mut stored = resource.clone();
-        if let Some(fields) = stored.as_object_mut() {
-            fields.remove("id");
-            fields.remove("meta");
-        }
-        stored[subject_element(resource)] = json!({"reference": subject});
-        make_references_logical(&mut stored, &self.transaction.client, &BTreeMap::new());
-        let request = Entry {
-            full_url: full_url(kind, identifier),
-            target: Target::Identifier(identifier.clone()),
-            write: Write::Merge { keep: Vec::new() },
-            resource: stored,
-        };
-        self.send(vec![patient, request]).await
+        let stored = as_stored(request, Some(&subject));
+        self.send(vec![patient, stored]).await
+    }
+
+    /// The same after it has moved on, and on the server that it came from.
+    pub(super) async fn keep_at_servers(&mut self, request: &FollowUp, uuid: &str) -> Result<(), Stop> {
+        let Some(home) = &request.home else { return self.store_request(request, uuid).await };
+        let stored = as_stored(request, None);
+        self.send_with(Vec::new(), &[(home.clone(), stored)]).await
     }
 
     /// The date of a record that is made now, and that of the first attempt at the same. They are ours
@@ -222,6 +328,7 @@ impl Draughtsman<'_> {
             destination: "cht".into(),
             act: Act::ChtRecord { record, follow_up, news },
             after: None,
+            needs: None,
             part: self.plan.parts.len(),
         });
     }
@@ -235,16 +342,88 @@ impl Draughtsman<'_> {
     }
 }
 
+/// A request, and who asks.
+pub(super) struct Asker {
+    pub identifier: Identifier,
+    pub person: String,
+    pub uuid: String,
+    pub callback: Option<String>,
+    /// With our identifier for it.
+    pub resource: Value,
+}
+
+const DAY: i64 = 86_400_000;
+
+/// How far a request is, and what only we write into it, is no content.
+const NO_CONTENT: &[&str] =
+    &["id", "meta", "status", "businessStatus", "statusReason", "output", "lastModified"];
+
 /// The same request in another wrapping: by another route, in a Bundle, with an id.
-fn is_same(known: &Value, now: &Value) -> bool {
+pub(super) fn is_same(known: &Value, now: &Value) -> bool {
     let content = |resource: &Value| {
         let mut content = resource.clone();
-        for own in ["id", "meta", "status"] {
-            content.as_object_mut().map(|fields| fields.remove(own));
+        for own in NO_CONTENT {
+            content.as_object_mut().map(|fields| fields.remove(*own));
         }
         content
     };
     content(known) == content(now)
+}
+
+/// Why a request that has ended is not asked anew.
+fn stays_ended(known: &FollowUp, now: &Value) -> Option<&'static str> {
+    if known.state.is_open() {
+        return None;
+    }
+    if known.state == State::Cancelled && known.asked_by.is_none() && !is_newer(&known.resource, now) {
+        return Some("this request was withdrawn before it came; asked anew, it has another identifier");
+    }
+    is_same(&known.resource, now).then_some(match known.state {
+        State::Cancelled => "this request was withdrawn; asked anew, it would say something new",
+        State::Expired => "nobody did this in time; asked anew, it would say something new",
+        State::Rejected => "this request was refused; asked anew, it would say something new",
+        _ => "this request has been answered; asked anew, it would say something new",
+    })
+}
+
+/// By what both servers say of their versions.
+fn is_newer(known: &Value, now: &Value) -> bool {
+    let at = |resource: &Value| resource["meta"]["lastUpdated"].as_str()?.parse::<jiff::Timestamp>().ok();
+    at(known).zip(at(now)).is_some_and(|(known, now)| now > known)
+}
+
+/// Only the version that its sender has seen may be changed.
+pub(super) fn is_version(known: Option<&FollowUp>, wanted: Option<&str>, sent: &Value) -> Result<(), Stop> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let is = known.map(FollowUp::version);
+    if is.as_deref() == Some(wanted) {
+        return Ok(());
+    }
+    let kind = sent["resourceType"].as_str().unwrap_or_default();
+    let text = match is {
+        Some(is) => format!("it is version {is} by now, and not {wanted}; read it again"),
+        None => "nothing of this name is here, so it has no version".into(),
+    };
+    Err(Stop::Refused(refused(&format!("{kind}{VERSION}"), "conflict", &text)))
+}
+
+/// A request as FHIR servers keep it: aimed at the id that it has where it came from, else found by its
+/// identifier; about the patient as the server has them.
+pub(super) fn as_stored(request: &FollowUp, patient: Option<&str>) -> Entry {
+    let mut resource = request.as_it_stands();
+    let target = match (&request.home, resource["id"].as_str()) {
+        (Some(_), Some(id)) => Target::Id(format!("{}/{id}", request.resource_type())),
+        _ => {
+            make_storable(&mut resource, request, patient);
+            Target::Identifier(request.identifier.clone())
+        }
+    };
+    Entry {
+        full_url: full_url(request.resource_type(), &request.identifier),
+        target,
+        write: Write::Merge { keep: Vec::new() },
+        resource,
+    }
 }
 
 /// Without the identifier that we derived of its content.

@@ -1,9 +1,9 @@
 //! Who asks, and where they want to be told.
 use super::reshape::identifiers_of;
 use super::{Draughtsman, Stop, refused};
+use crate::domain::follow_up::FollowUp;
 use crate::domain::identifier::search_value;
 use crate::domain::message::Route;
-use crate::domain::plan::FollowUp;
 use crate::flow::ports::FhirServer;
 use crate::translate::requester_of;
 use serde_json::Value;

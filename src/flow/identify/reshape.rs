@@ -18,6 +18,13 @@ pub(super) fn scoped(mut meaning: Meaning, client: &str) -> Meaning {
             request.focus.iter_mut().for_each(|focus| own.identifier(focus));
             own.value(&mut request.resource);
             own.fields(&mut request.record.fields);
+            for contact in &mut request.contacts {
+                own.identifier(&mut contact.identifier);
+                contact.names.iter_mut().for_each(|name| own.identifier(name));
+                own.value(&mut contact.person);
+                own.value(&mut contact.task);
+                own.fields(&mut contact.record.fields);
+            }
         }
         Meaning::ReferralUpdate(update) => {
             own.identifier(&mut update.referral);
@@ -25,6 +32,7 @@ pub(super) fn scoped(mut meaning: Meaning, client: &str) -> Meaning {
             own.value(&mut update.resource);
             own.fields(&mut update.record.fields);
         }
+        Meaning::Lapse(lapse) => own.identifier(&mut lapse.identifier),
         Meaning::Ignored(_) => {}
     }
     meaning

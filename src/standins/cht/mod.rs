@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 /// The JSON forms that the stand-in knows unless it is told others.
-pub const FORMS: &str = include_str!("../app_settings_forms.json");
+pub const FORMS: &str = include_str!("../../../mediator-config/cht/app_settings/forms.json");
 
 #[derive(Clone)]
 pub struct Options {

@@ -129,12 +129,12 @@ async fn what_is_wrong_with_a_record_is_only_seen_in_the_report() {
     let number = json!({"_meta": {"form": "CONTACT_TRACING"}, "patient_id": 56479, "external_id": "1", "disease": "TB"});
     assert_eq!(desk.record(number).await["errors"][1]["code"], "registration_not_found");
     let stranger = desk
-        .record(json!({"_meta": {"form": "REF_BACK", "from": "+254700000999"}, "patient_id": "56479"}))
+        .record(json!({"_meta": {"form": "REF_BACK", "from": "+254700000999"}, "patient_id": "56479", "external_id": "1"}))
         .await;
     let expected = json!([{"message": "You have not been registered to use this app.", "code": "sys.facility_not_found"}]);
     assert_eq!(stranger["errors"], expected);
     let known = desk
-        .record(json!({"_meta": {"form": "REF_BACK", "from": "+254712000101"}, "patient_id": "56479"}))
+        .record(json!({"_meta": {"form": "REF_BACK", "from": "+254712000101"}, "patient_id": "56479", "external_id": "1"}))
         .await;
     assert_eq!((&known["errors"], &known["contact"]["_id"]), (&json!([]), &json!(PATIENT)));
 }

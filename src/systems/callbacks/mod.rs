@@ -2,9 +2,10 @@
 //! where the name leads at that moment.
 use super::client::Http;
 use crate::config;
+use crate::flow::follow_ups::Subscription;
 use crate::flow::ports::{Callbacks, Failure};
 use async_trait::async_trait;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -67,12 +68,32 @@ impl Callbacks for HttpCallbacks {
     }
 
     async fn put(&self, address: &str, kind: &str, id: &str, resource: &Value) -> Result<(), Failure> {
-        self.rules.check(address).map_err(Failure::permanent)?;
-        let request = self
-            .http
+        self.send(address, self.with_resource(address, kind, id, resource)).await
+    }
+
+    async fn notify(&self, subscription: &Subscription, id: &str, resource: &Value) -> Result<(), Failure> {
+        let address = subscription.endpoint.trim_end_matches('/');
+        let mut request = match subscription.with_payload {
+            true => self.with_resource(address, &subscription.resource_type, id, resource),
+            false => self.http.request(Method::POST, address.to_string()),
+        };
+        for (name, value) in subscription.headers.iter().filter_map(|line| line.split_once(':')) {
+            request = request.header(name.trim(), value.trim());
+        }
+        self.send(address, request).await
+    }
+}
+
+impl HttpCallbacks {
+    fn with_resource(&self, address: &str, kind: &str, id: &str, resource: &Value) -> RequestBuilder {
+        self.http
             .request(Method::PUT, format!("{address}/{kind}/{id}"))
             .header(reqwest::header::CONTENT_TYPE, "application/fhir+json")
-            .body(resource.to_string());
+            .body(resource.to_string())
+    }
+
+    async fn send(&self, address: &str, request: RequestBuilder) -> Result<(), Failure> {
+        self.rules.check(address).map_err(Failure::permanent)?;
         let answer = self.http.tell(request, "the requester's endpoint").await?;
         if answer.status.is_success() {
             return Ok(());

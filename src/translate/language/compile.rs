@@ -65,6 +65,7 @@ pub struct RecordRule {
     pub form: String,
     pub patient_field: String,
     pub lookup_field: String,
+    pub each_contact: bool,
     pub fields: Tree,
 }
 
@@ -402,6 +403,7 @@ impl<'a> Compiler<'a> {
                 form: record.form.clone(),
                 patient_field: record.patient_field.clone(),
                 lookup_field: record.lookup_field.clone(),
+                each_contact: record.each_contact,
                 fields: self.key(&at, "fields").map(|at| self.template(&at))?,
             })
         });

@@ -129,6 +129,10 @@ pub struct RecordSpec {
     pub patient_field: String,
     /// The field by which a repeat is found.
     pub lookup_field: String,
+    /// One for each contact of the request, about the contact: to the mapping, `resource` has that one as its only
+    /// RelatedPerson.
+    #[serde(default)]
+    pub each_contact: bool,
     /// Every other field.
     pub fields: Template,
 }

@@ -36,7 +36,7 @@ HOME="$part/home" "$part/node_modules/.bin/sushi" build --snapshot "$made/fsh" >
 mkdir -p "$made/profiles/examples"
 for file in "$made"/fsh/fsh-generated/resources/*.json; do
   case $(basename "$file") in
-  StructureDefinition-* | ValueSet-* | CodeSystem-* | ConceptMap-* | NamingSystem-* | CapabilityStatement-*)
+  StructureDefinition-* | ValueSet-* | CodeSystem-* | ConceptMap-* | NamingSystem-* | CapabilityStatement-* | Measure-*)
     cp "$file" "$made/profiles" ;;
   *) cp "$file" "$made/profiles/examples" ;;
   esac

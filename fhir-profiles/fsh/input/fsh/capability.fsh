@@ -6,8 +6,45 @@ RuleSet: Takes(type, profile)
 * rest.resource[=].conditionalCreate = true
 * rest.resource[=].conditionalUpdate = true
 
-RuleSet: Reads
+RuleSet: Finds(who)
+* rest.resource[=].documentation = "Those that the client sent, and the referrals to its facilities; the least lately changed first."
+* rest.resource[=].versioning = #versioned-update
 * rest.resource[=].interaction[2].code = #read
+* rest.resource[=].interaction[3].code = #search-type
+* rest.resource[=].searchInclude[0] = {who}
+* rest.resource[=].searchParam[0].name = "_id"
+* rest.resource[=].searchParam[0].type = #token
+* rest.resource[=].searchParam[1].name = "identifier"
+* rest.resource[=].searchParam[1].type = #token
+* rest.resource[=].searchParam[2].name = "status"
+* rest.resource[=].searchParam[2].type = #token
+* rest.resource[=].searchParam[3].name = "subject"
+* rest.resource[=].searchParam[3].type = #reference
+* rest.resource[=].searchParam[3].documentation = "Patient/id, or chained: patient.identifier"
+* rest.resource[=].searchParam[4].name = "requester"
+* rest.resource[=].searchParam[4].type = #reference
+* rest.resource[=].searchParam[4].documentation = "By identifier"
+* rest.resource[=].searchParam[5].name = "_lastUpdated"
+* rest.resource[=].searchParam[5].type = #date
+* rest.resource[=].searchParam[6].name = "_tag"
+* rest.resource[=].searchParam[6].type = #token
+* rest.resource[=].searchParam[6].documentation = "overdue, expired"
+
+RuleSet: Subscribes
+* rest.resource[+].type = #Subscription
+* rest.resource[=].documentation = "Rest-hooks on ServiceRequest, Task and Encounter, of the client's own."
+* rest.resource[=].interaction[0].code = #create
+* rest.resource[=].interaction[1].code = #read
+* rest.resource[=].interaction[2].code = #update
+* rest.resource[=].interaction[3].code = #delete
+* rest.resource[=].interaction[4].code = #search-type
+* rest.resource[+].type = #MeasureReport
+* rest.resource[=].documentation = "Indicators of community follow-up, for the roles fhir and admin."
+* rest.resource[=].interaction[0].code = #search-type
+* rest.resource[=].searchParam[0].name = "measure"
+* rest.resource[=].searchParam[0].type = #reference
+* rest.resource[=].searchParam[1].name = "period"
+* rest.resource[=].searchParam[1].type = #date
 
 RuleSet: Trail
 * rest.resource[+].type = #AuditEvent
@@ -53,9 +90,19 @@ Usage: #definition
 * insert Takes(#ServiceRequest, FollowUpRequest)
 * rest.resource[=].supportedProfile[1] = Canonical(ContactTracingRequest)
 * rest.resource[=].supportedProfile[2] = Canonical(Referral)
-* insert Reads
+* insert Finds("ServiceRequest:subject")
+* rest.resource[=].searchParam[7].name = "performer"
+* rest.resource[=].searchParam[7].type = #reference
+* rest.resource[=].searchParam[7].documentation = "By identifier: a facility's number"
+* rest.resource[=].searchParam[8].name = "authored"
+* rest.resource[=].searchParam[8].type = #date
 * insert Takes(#Task, RequestTask)
-* insert Reads
+* insert Finds("Task:subject")
+* rest.resource[=].searchParam[7].name = "owner"
+* rest.resource[=].searchParam[7].type = #reference
+* rest.resource[=].searchParam[7].documentation = "By identifier: a facility's number"
+* rest.resource[=].searchParam[8].name = "authored-on"
+* rest.resource[=].searchParam[8].type = #date
 * insert Takes(#Organization, ChtOrganization)
 * insert Takes(#Endpoint, ChtEndpoint)
 * insert Takes(#Encounter, Visit)
@@ -65,4 +112,5 @@ Usage: #definition
 * insert Takes(#Practitioner, ChtPractitioner)
 * insert Takes(#PractitionerRole, ChtPractitionerRole)
 * insert Takes(#Location, ChtLocation)
+* insert Subscribes
 * insert Trail

@@ -66,3 +66,32 @@ Description: "How far a referral or a follow-up is. Of a referral the clinic mov
 * businessStatus MS
 * output MS
 * note MS
+
+Instance: follow-up-indicators
+InstanceOf: Measure
+Usage: #definition
+* url = "https://cht-fhir-mediator.org/fhir/Measure/follow-up-indicators"
+* name = "FollowUpIndicators"
+* title = "Indicators of community follow-up"
+* status = #active
+* description = "How many requests were created, claimed and completed in a period, by programme and by place; the completed ones by outcome too. Reported at GET /fhir/MeasureReport."
+* group[0].code = FollowUpIndicatorCodes#created
+* insert Counted(0)
+* group[1].code = FollowUpIndicatorCodes#claimed
+* insert Counted(1)
+* group[2].code = FollowUpIndicatorCodes#completed
+* insert Counted(2)
+* group[2].stratifier[2].code.text = "outcome"
+* group[2].stratifier[2].criteria.language = #text/plain
+* group[2].stratifier[2].criteria.expression = "the code of what came of it"
+
+RuleSet: Counted(n)
+* group[{n}].population[0].code = http://terminology.hl7.org/CodeSystem/measure-population#initial-population
+* group[{n}].population[0].criteria.language = #text/plain
+* group[{n}].population[0].criteria.expression = "requests to which it happened in the period"
+* group[{n}].stratifier[0].code.text = "program"
+* group[{n}].stratifier[0].criteria.language = #text/plain
+* group[{n}].stratifier[0].criteria.expression = "what the request's category or code says"
+* group[{n}].stratifier[1].code.text = "place"
+* group[{n}].stratifier[1].criteria.language = #text/plain
+* group[{n}].stratifier[1].criteria.expression = "the facility that asks; of a referral the one that is asked"

@@ -93,3 +93,20 @@ Title: "Kinds of answers"
 Description: "How an answer came into a form."
 * ^caseSensitive = true
 * #calculated "Calculated by the form, or hidden in it: nobody was asked"
+
+CodeSystem: RequestFlagCodes
+Id: request-flag
+Title: "Flag of a request"
+Description: "Told by a tag (meta.tag) of a ServiceRequest or Task that the mediator shows, besides its status."
+* ^caseSensitive = true
+* #overdue "Overdue" "It was not done when it was due; it is still to be done."
+* #expired "Expired" "Nobody did it in time; the CHW's task is gone."
+
+CodeSystem: FollowUpIndicatorCodes
+Id: follow-up-indicator
+Title: "Indicator of community follow-up"
+Description: "OpenHIE's indicators of its workflow for community-based follow-up."
+* ^caseSensitive = true
+* #created "Created" "Requests that were made in the period."
+* #claimed "Claimed" "Requests whose CHW was told in the period."
+* #completed "Completed" "Requests that were completed in the period; by outcome too."

@@ -1,82 +1,18 @@
 //! A request that somebody else is to do something for a patient, and what came of it: a
 //! lost-to-follow-up request of an EMR (done by a CHW), or a CHW's referral (done by a clinic).
+mod criteria;
+mod life;
+mod state;
+
+pub use criteria::{Criteria, Span, View};
+pub use life::{Event, FollowUp, Happening, replay};
+pub use state::{Kind, State};
+
 use super::fhir::Entry;
 use super::identifier::Identifier;
 use super::record::RecordDraft;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// Who asked whom.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// An EMR asks a CHW to find a patient.
-    FollowUp,
-    /// A CHW asks a clinic to see a patient.
-    Referral,
-}
-
-/// How far a request is. FHIR's words for it: [`State::request_status`], [`State::task_status`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    Requested,
-    Accepted,
-    InProgress,
-    Completed,
-    Rejected,
-    Cancelled,
-}
-
-impl State {
-    /// From `ServiceRequest.status` (<https://hl7.org/fhir/R4/valueset-request-status.html>).
-    pub fn of_request(status: &str) -> Option<Self> {
-        Some(match status {
-            "draft" | "active" => Self::Requested,
-            "on-hold" => Self::Accepted,
-            "completed" => Self::Completed,
-            "revoked" | "entered-in-error" => Self::Cancelled,
-            _ => return None,
-        })
-    }
-
-    /// From `Task.status` (<https://hl7.org/fhir/R4/valueset-task-status.html>).
-    pub fn of_task(status: &str) -> Option<Self> {
-        Some(match status {
-            "draft" | "requested" | "received" | "ready" => Self::Requested,
-            "accepted" => Self::Accepted,
-            "in-progress" | "on-hold" => Self::InProgress,
-            "completed" => Self::Completed,
-            "rejected" | "failed" => Self::Rejected,
-            "cancelled" | "entered-in-error" => Self::Cancelled,
-            _ => return None,
-        })
-    }
-
-    pub fn request_status(self) -> &'static str {
-        match self {
-            Self::Requested => "active",
-            Self::Accepted | Self::InProgress => "on-hold",
-            Self::Completed => "completed",
-            Self::Rejected | Self::Cancelled => "revoked",
-        }
-    }
-
-    pub fn task_status(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::Accepted => "accepted",
-            Self::InProgress => "in-progress",
-            Self::Completed => "completed",
-            Self::Rejected => "rejected",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    pub fn is_open(self) -> bool {
-        matches!(self, Self::Requested | Self::Accepted | Self::InProgress)
-    }
-}
 
 /// How a message names its patient.
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -94,6 +30,12 @@ pub struct Subject {
 pub struct FollowUpRequest {
     pub identifier: Identifier,
     pub state: State,
+    /// The version that its sender has seen, if it may be changed in that version only (`If-Match`).
+    #[serde(default)]
+    pub if_match: Option<String>,
+    /// It came in a list: whoever is still asked for the same is not asked for again.
+    #[serde(default)]
+    pub listed: bool,
     pub subject: Subject,
     /// The requester as the request names it: `Organization/x`, or an identifier's value.
     pub requester: Option<String>,
@@ -102,7 +44,30 @@ pub struct FollowUpRequest {
     pub focus: Option<Identifier>,
     /// The ServiceRequest or Task, as it came, with `identifier` in it.
     pub resource: Value,
+    /// What it is for, in words.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// By when it is to be done, in milliseconds since 1970, if it says so.
+    #[serde(default)]
+    pub due: Option<i64>,
     /// What a CHT deployment gets to see of it.
+    pub record: RecordDraft,
+    /// If it is to trace contacts: each has a record of its own.
+    #[serde(default)]
+    pub contacts: Vec<Contact>,
+}
+
+/// Somebody whom an index case has been in contact with, to be traced.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contact {
+    /// Of the request for this one.
+    pub identifier: Identifier,
+    /// What the sender calls the contact; none: only by name.
+    pub names: Vec<Identifier>,
+    /// A Patient, with what is known of them.
+    pub person: Value,
+    /// The Task for FHIR servers.
+    pub task: Value,
     pub record: RecordDraft,
 }
 
@@ -112,6 +77,8 @@ pub struct ReferralUpdate {
     /// The referral's identifier, as the mediator gave it ([`super::identifier::system::CHT_REPORT`]).
     pub referral: Identifier,
     pub state: State,
+    #[serde(default)]
+    pub if_match: Option<String>,
     pub subject: Subject,
     /// What the clinic wrote (output, note, reason), digested: two updates that say the same are one.
     pub details: Option<String>,
@@ -149,6 +116,15 @@ pub struct Outcome {
     pub state: State,
 }
 
+/// A request's day has come: it is due, or expires.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lapse {
+    pub kind: Kind,
+    pub identifier: Identifier,
+    /// The day, in milliseconds since 1970. Of another one it is, or none, if it was changed meanwhile.
+    pub at: i64,
+}
+
 /// What a message means.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -157,6 +133,7 @@ pub enum Meaning {
     Outcome(Outcome),
     FollowUpRequest(FollowUpRequest),
     ReferralUpdate(ReferralUpdate),
+    Lapse(Lapse),
     /// Nothing to be done, and why.
     Ignored(String),
 }
