@@ -92,8 +92,13 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Pieces of long work (translations, scans of the journal, checks of secrets) at once.
+const LONG_WORK: usize = 16;
+
 fn with_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Each thread that has been in long work keeps memory: so many at once are enough.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    match runtime.enable_all().max_blocking_threads(LONG_WORK).build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => fail(&error.to_string()),
     }

@@ -78,12 +78,25 @@ fn of(file: &Path, why: impl fmt::Display) -> String {
 fn made_ready(part: &Path) -> Result<Contents, String> {
     let told = |e: rusqlite::Error| e.to_string();
     let c = Connection::open(part).map_err(told)?;
+    is_whole(part, &c)?;
     let contents = contents(&c)?;
     let since = "INSERT OR REPLACE INTO watermarks (name, value) \
                  SELECT ?1, CAST(COALESCE(MAX(received), 0) AS TEXT) FROM transactions";
     c.execute(since, [LOST_SINCE]).map_err(told)?;
     settle(&c)?;
     Ok(contents)
+}
+
+/// A file that was cut off may look sound to SQLite, which reads nothing where nothing is.
+fn is_whole(part: &Path, c: &Connection) -> Result<(), String> {
+    let pragma = |name: &str| c.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, u64>(0));
+    let expected = pragma("page_count").and_then(|pages| Ok(pages * pragma("page_size")?));
+    let expected = expected.map_err(|e| e.to_string())?;
+    let is = fs::metadata(part).map_err(|e| e.to_string())?.len();
+    match is < expected || is % pragma("page_size").map_err(|e| e.to_string())? != 0 {
+        true => Err(format!("damaged: it has {is} bytes of {expected}")),
+        false => Ok(()),
+    }
 }
 
 /// Another name for the journal that is there, WAL and all. There is no moment without a journal: a

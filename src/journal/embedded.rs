@@ -339,9 +339,8 @@ fn insert(c: &Connection, new: &NewTransaction) -> rusqlite::Result<Head> {
         new.revision
     ])?;
     let seq = c.last_insert_rowid();
-    c.prepare_cached("INSERT INTO bodies (seq, body) VALUES (?1, seal('body', ?2, ?3))")?.execute(params![
-        seq, new.id, new.body
-    ])?;
+    c.prepare_cached("INSERT INTO bodies (seq, body) VALUES (?1, seal('body', ?2, ?3))")?
+        .execute(params![seq, new.id, new.body])?;
     Ok(Head { seq, id: new.id.clone(), subjects, status: Status::Open, not_before: 0 })
 }
 
@@ -443,7 +442,8 @@ fn newer_of(c: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
 }
 
 fn is_forgotten(c: &Connection, id: &str) -> rusqlite::Result<bool> {
-    let sql = "SELECT NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = t.seq) FROM transactions t WHERE id = ?1";
+    let sql =
+        "SELECT NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = t.seq) FROM transactions t WHERE id = ?1";
     c.query_row(sql, [id], |row| row.get(0))
 }
 

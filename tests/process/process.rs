@@ -93,6 +93,13 @@ impl Process {
         (of("VmRSS:"), of("VmHWM:"))
     }
 
+    /// Pages of the program's own file in memory, in kB: a debug build has many.
+    pub fn program(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).expect("a line");
+        line.trim().trim_end_matches("kB").trim().parse().expect("a figure")
+    }
+
     pub fn journal(&self, suffix: &str) -> std::path::PathBuf {
         self.folder.path().join(format!("journal.db{suffix}"))
     }

@@ -191,13 +191,7 @@ impl Corridor {
         self.conclude(transaction, busy, told, body).await
     }
 
-    async fn try_step(
-        &self,
-        transaction: &mut Transaction,
-        steps: &[Step],
-        index: usize,
-        body: &Value,
-    ) {
+    async fn try_step(&self, transaction: &mut Transaction, steps: &[Step], index: usize, body: &Value) {
         reach("before-delivery");
         let step = &steps[index];
         let mut call = Call { traffic: &self.inner.traffic, destination: &step.destination, ended: false };

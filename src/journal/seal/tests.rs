@@ -90,8 +90,8 @@ async fn told(journal: &Embedded, n: usize) -> String {
     for n in 0..n {
         let t = journal.transaction(&id(n)).await.expect("read").expect("there");
         let body = String::from_utf8(t.body).expect("text");
-        text +=
-            &json!([t.head.seq, t.head.subjects, body, t.error, t.plan.as_deref(), t.progress, t.answer]).to_string();
+        text += &json!([t.head.seq, t.head.subjects, body, t.error, t.plan.as_deref(), t.progress, t.answer])
+            .to_string();
         let identifier = Identifier::new("urn:national-id", format!("ID-778812{n}"));
         let person = journal.person(&identifier).await.expect("read").expect("known");
         text += &json!([journal.identifiers(&person).await.expect("read"), person]).to_string();
@@ -174,10 +174,7 @@ fn new(n: usize) -> NewTransaction {
 #[tokio::test]
 async fn what_other_hands_have_changed_is_refused_in_words() {
     for (change, names) in [
-        (
-            "UPDATE bodies SET body = (SELECT body FROM bodies WHERE seq = 2) WHERE seq = 1",
-            "body of",
-        ),
+        ("UPDATE bodies SET body = (SELECT body FROM bodies WHERE seq = 2) WHERE seq = 1", "body of"),
         (
             "UPDATE transactions SET error = (SELECT answer FROM transactions WHERE id = '{id}') WHERE id = '{id}'",
             "error of",
