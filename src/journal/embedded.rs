@@ -26,12 +26,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::oneshot;
 
+/// By transaction: the number and the mark.
+type Pending = HashMap<String, (u64, Arc<Mark>)>;
+
 pub struct Embedded {
     pub(super) hand: Box<dyn Hand>,
     seal: Seal,
     objection: Option<String>,
     /// Marks handed over and not yet written: whoever reads a transaction reads them too.
-    pending: Arc<Mutex<HashMap<String, (u64, Arc<Mark>)>>>,
+    pending: Arc<Mutex<Pending>>,
     marks: AtomicU64,
     max_open: u64,
     tell: Arc<OnceLock<Tell>>,

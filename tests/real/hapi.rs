@@ -274,8 +274,8 @@ async fn asked_and_withdrawn_by_a_real_subscription(hapi: &Hapi) {
     let clients = json!([
         {"id": "hapi", "secret": hash, "roles": ["fhir"], "destination": "fhir"},
         {"id": "cht", "secret": hash, "roles": ["push"]}]);
-    let mut options = cht::Options::default();
-    options.outbound_auth = Some(("cht".into(), "hook-secret".into()));
+    let options =
+        cht::Options { outbound_auth: Some(("cht".into(), "hook-secret".into())), ..Default::default() };
     let further = [("FHIR__URL", hapi.url.as_str()), ("CLIENTS", &clients.to_string())];
     let mut world = World::with(&further, options).await;
     let uuid = "d64a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d";
@@ -323,7 +323,7 @@ async fn asked_and_withdrawn_by_a_real_subscription(hapi: &Hapi) {
             hapi.put(&now).await;
             until("the task is gone", || async { (count(&world, "LTFU_CANCEL") == 1).then_some(()) }).await;
         } else {
-            let record = world.cht.reports().into_iter().filter(|r| r["form"] == "LTFU_REQUEST").next_back();
+            let record = world.cht.reports().into_iter().rfind(|r| r["form"] == "LTFU_REQUEST");
             let record = record.expect("a record")["_id"].as_str().expect("an id").to_string();
             let report = world.cht.complete_follow_up(&record, "ltfu_follow_up", json!({"outcome": "moved"}));
             assert!(world.cht.push(&report.expect("a report")).await);
