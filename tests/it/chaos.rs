@@ -159,7 +159,7 @@ async fn nothing_is_lost_doubled_or_turned_round_under_fire() {
             sender.send("/cht/push", &person(n, 1), false, through).await;
             sender.send("/fhir/ServiceRequest", &request(n), twice, through).await;
             let wanted = format!("SR-{n}");
-            let until = Instant::now() + Duration::from_secs(180);
+            let until = Instant::now() + Duration::from_secs(600);
             while !sender.asked.lock().await.contains_key(&wanted) {
                 if Instant::now() > until {
                     let world = sender.world.lock().await;

@@ -4,7 +4,8 @@ use super::{Draughtsman, Stop, refused};
 use crate::domain::follow_up::FollowUp;
 use crate::domain::identifier::search_value;
 use crate::domain::message::Route;
-use crate::flow::ports::FhirServer;
+use crate::domain::plan::Status;
+use crate::flow::ports::{Failure, FhirServer, Filter, Row};
 use crate::translate::requester_of;
 use serde_json::Value;
 use std::sync::Arc;
@@ -41,8 +42,31 @@ impl Draughtsman<'_> {
     pub(super) async fn callback_for(&self, request: &FollowUp) -> Result<Option<String>, Stop> {
         match (&request.callback, requester_of(&request.resource)) {
             (Some(address), _) => Ok(Some(address.clone())),
-            (None, Some(requester)) => self.endpoint_address(&request.client, &requester, false).await,
+            (None, Some(requester)) => {
+                let address = self.endpoint_address(&request.client, &requester, false).await?;
+                match address {
+                    Some(address) => Ok(Some(address)),
+                    None => self.nobody_is_on_the_way(&request.client).await.map(|()| None),
+                }
+            }
             (None, None) => Ok(None),
+        }
+    }
+
+    /// What a client has sent and nobody has looked at yet may say where it wants to be told: that is waited for.
+    async fn nobody_is_on_the_way(&self, client: &str) -> Result<(), Stop> {
+        let open = Filter { status: Some(Status::Open), ..Filter::default() };
+        let rows = self.near.journal.list(open).await?;
+        let may_say = |route: &str| {
+            matches!(route, "/organization" | "/endpoint" | "/fhir" | "/fhir/Organization" | "/fhir/Endpoint")
+        };
+        let is_unread = |row: &Row| row.mapping.is_none() && row.client == client && may_say(&row.route);
+        match rows.iter().any(|row| row.id != self.transaction.head.id && is_unread(row)) {
+            true => Err(Stop::Wait {
+                destination: "requester".into(),
+                failure: Failure::transient("what it has sent meanwhile is looked at first"),
+            }),
+            false => Ok(()),
         }
     }
 
