@@ -11,7 +11,7 @@ use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
 use crate::flow::audit::patients;
 use crate::flow::identify::directory_key;
-use crate::flow::ports::{Accepted, JournalError};
+use crate::flow::ports::{Head, JournalError};
 use crate::translate::{
     Profiles, Refusal, TYPES, add_problems, capabilities, check_fhir, check_names, check_taken, check_valid,
     is_url_of, plain, spread,
@@ -364,12 +364,7 @@ fn entry_resource(mut entry: Value, index: usize) -> Result<Value, Vec<Refusal>>
     Ok(entry["resource"].take())
 }
 
-pub(super) async fn entry_outcome(door: &Door, accepted: &Accepted, base: &str, deadline: i64) -> Value {
-    let head = accepted.head();
-    if matches!(accepted, Accepted::KeyReused(_)) {
-        let problem = Refusal { path: String::new(), code: "duplicate", message: super::KEY_REUSED.into() };
-        return entry_answer(422, reply::outcome_of(&[problem]), None);
-    }
+pub(super) async fn entry_outcome(door: &Door, head: &Head, base: &str, deadline: i64) -> Value {
     match door.corridor().wait(head, deadline).await {
         Some(answer) if answer.status < 300 => entry_answer(answer.status, Value::Null, answer.location),
         Some(answer) => entry_answer(answer.status, answer.body, None),

@@ -159,7 +159,7 @@ impl<'a> Items<'a> {
             answers.push(match (item, accepted.next_if(|(place, _)| *place == index)) {
                 (Item::Refused(status, outcome), _) => entry_answer(*status, outcome.clone(), None),
                 (Item::Transaction(_), Some((_, accepted))) => {
-                    entry_outcome(self.door, accepted, &self.caller.base, deadline).await
+                    entry_outcome(self.door, accepted.head(), &self.caller.base, deadline).await
                 }
                 (Item::Transaction(id), None) => entry_answer(202, Value::Null, Some(transaction(id))),
             });

@@ -2,7 +2,7 @@
 //! FHIR MeasureReport: <https://hl7.org/fhir/R4/measurereport.html>.
 use super::Door;
 use super::reply::{Reader, json_response, refusal};
-use super::search::{Mode, Pairs, Period, entry, link, searchset, unknown};
+use super::search::{Mode, Pairs, entry, link, narrow, searchset, unknown};
 use crate::config::Role;
 use crate::domain::audit::Act;
 use crate::domain::fhir::CANONICAL;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// What is asked for.
 #[derive(Default)]
 struct Asked {
-    period: Period,
+    period: Span,
     program: Option<String>,
     place: Option<String>,
 }
@@ -37,12 +37,7 @@ pub(super) async fn report(
     };
     let caller = &opened.caller;
     let view = (!caller.may(Role::Admin)).then(|| door.corridor().view(&caller.id));
-    let tallies = match door
-        .corridor()
-        .journal()
-        .tally(view, Span { from: asked.period.from, until: asked.period.until })
-        .await
-    {
+    let tallies = match door.corridor().journal().tally(view, asked.period).await {
         Ok(tallies) => tallies,
         Err(error) => return door.unsafe_now(Reader::Fhir, &error),
     };
@@ -69,7 +64,7 @@ fn asked_of(pairs: &Pairs) -> Result<Asked, String> {
     let mut asked = Asked::default();
     for (key, value) in pairs {
         match key.as_str() {
-            "period" => asked.period.narrow(key, value)?,
+            "period" => narrow(&mut asked.period, key, value)?,
             "program" => asked.program = Some(value.clone()),
             "place" => asked.place = Some(value.clone()),
             "measure" if *value == measure() || *value == "follow-up-indicators" => {}

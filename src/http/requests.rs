@@ -3,10 +3,10 @@
 use super::Door;
 use super::reply::{Reader, json_response, refusal};
 use super::request::Place;
-use super::search::{self, Mode, Pairs, Period, entry, link, searchset};
+use super::search::{self, Mode, Pairs, entry, link, narrow, searchset};
 use crate::config::Role;
 use crate::domain::audit::Act;
-use crate::domain::follow_up::{Criteria, FollowUp, Span};
+use crate::domain::follow_up::{Criteria, FollowUp};
 use crate::domain::identifier::{Identifier, system};
 use crate::flow::follow_ups::Cursor;
 use crate::flow::ports::JournalError;
@@ -242,13 +242,6 @@ fn take(asked: &mut Asked, kind: &str, key: &str, value: &str) -> Result<(), Str
         "_format" => return Err("_format: only json is given".into()),
         _ => return Err(search::unknown(TAKEN)),
     }
-    Ok(())
-}
-
-fn narrow(span: &mut Span, key: &str, value: &str) -> Result<(), String> {
-    let mut period = Period { from: span.from, until: span.until };
-    period.narrow(key, value)?;
-    (span.from, span.until) = (period.from, period.until);
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! FHIR searches: what a query asks for, and the searchset that answers it. What is not understood is said: a
 //! parameter that were skipped would show more than was asked for.
 use super::Door;
+use crate::domain::follow_up::Span;
 use crate::domain::identifier::Identifier;
 use crate::flow::ports::Millis;
 use hyper::header::{HOST, HeaderMap};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
+use jiff::{Span as Length, Timestamp};
 use serde_json::{Value, json};
 
 /// Names and values, as they were sent.
@@ -85,47 +86,36 @@ fn alternatives(value: &str) -> Vec<&str> {
     value.split(at_comma).collect()
 }
 
-/// From a time on, until before another; what is not said restricts nothing.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Period {
-    pub from: Option<Millis>,
-    pub until: Option<Millis>,
-}
-
-impl Period {
-    /// Narrowed by a date with eq, ge, gt, le, lt or nothing before it
-    /// (<https://hl7.org/fhir/R4/search.html#date>); a date without a time is one in UTC.
-    pub(super) fn narrow(&mut self, key: &str, value: &str) -> Result<(), String> {
-        let at = value.find(|c: char| c.is_ascii_digit()).unwrap_or(value.len());
-        let (prefix, date) = value.split_at(at);
-        let (start, end) = span(date).ok_or_else(|| {
-            format!(
-                "{key} takes a date or a time with a zone, such as ge2026-11-25 or le2026-11-25T10:00:00Z"
-            )
-        })?;
-        let (from, until) = match prefix {
-            "" | "eq" => (Some(start), Some(end)),
-            "ge" => (Some(start), None),
-            "gt" => (Some(end), None),
-            "le" => (None, Some(end)),
-            "lt" => (None, Some(start)),
-            _ => return Err(format!("{key} takes ge, gt, le, lt or eq before it")),
-        };
-        self.from = self.from.max(from);
-        self.until = match (self.until, until) {
-            (Some(known), Some(until)) => Some(known.min(until)),
-            (known, until) => known.or(until),
-        };
-        Ok(())
-    }
+/// Narrows a span by a date with eq, ge, gt, le, lt or nothing before it
+/// (<https://hl7.org/fhir/R4/search.html#date>); a date without a time is one in UTC.
+pub(super) fn narrow(span: &mut Span, key: &str, value: &str) -> Result<(), String> {
+    let at = value.find(|c: char| c.is_ascii_digit()).unwrap_or(value.len());
+    let (prefix, date) = value.split_at(at);
+    let (start, end) = bounds(date).ok_or_else(|| {
+        format!("{key} takes a date or a time with a zone, such as ge2026-11-25 or le2026-11-25T10:00:00Z")
+    })?;
+    let (from, until) = match prefix {
+        "" | "eq" => (Some(start), Some(end)),
+        "ge" => (Some(start), None),
+        "gt" => (Some(end), None),
+        "le" => (None, Some(end)),
+        "lt" => (None, Some(start)),
+        _ => return Err(format!("{key} takes ge, gt, le, lt or eq before it")),
+    };
+    span.from = span.from.max(from);
+    span.until = match (span.until, until) {
+        (Some(known), Some(until)) => Some(known.min(until)),
+        (known, until) => known.or(until),
+    };
+    Ok(())
 }
 
 /// From when until before when it is this date.
-fn span(date: &str) -> Option<(Millis, Millis)> {
+fn bounds(date: &str) -> Option<(Millis, Millis)> {
     let (day, length) = match date.len() {
-        4 => (format!("{date}-01-01"), Span::new().years(1)),
-        7 => (format!("{date}-01"), Span::new().months(1)),
-        10 => (date.to_string(), Span::new().days(1)),
+        4 => (format!("{date}-01-01"), Length::new().years(1)),
+        7 => (format!("{date}-01"), Length::new().months(1)),
+        10 => (date.to_string(), Length::new().days(1)),
         _ => {
             let start = date.parse::<Timestamp>().ok()?.as_millisecond();
             return Some((start, start + if date.contains('.') { 1 } else { 1000 }));
@@ -221,11 +211,11 @@ mod tests {
             ("2026-11-25", "2026-11-25T00:00:00Z", "2026-11-26T00:00:00Z"),
             ("2026-11-25T10:00:00+03:00", "2026-11-25T07:00:00Z", "2026-11-25T07:00:01Z"),
         ] {
-            assert_eq!(span(date), Some((at(start), at(end))), "{date}");
+            assert_eq!(bounds(date), Some((at(start), at(end))), "{date}");
         }
-        let mut both = Period::default();
+        let mut both = Span::default();
         for date in ["ge2026-11-25", "le2026-11-25"] {
-            both.narrow("date", date).expect("understood");
+            narrow(&mut both, "date", date).expect("understood");
         }
         assert_eq!(
             (both.from, both.until),

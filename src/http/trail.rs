@@ -2,9 +2,10 @@
 use super::Door;
 use super::reply::{Reader, json_response, refusal};
 use super::request::Place;
-use super::search::{self, Mode, Pairs, Period, link, number, query, searchset, token};
+use super::search::{self, Mode, Pairs, link, narrow, number, query, searchset, token};
 use crate::config::Role;
 use crate::domain::audit::{Act, audit_event, is_fit};
+use crate::domain::follow_up::Span;
 use crate::domain::identifier::{Identifier, system};
 use crate::flow::audit::Search;
 use crate::flow::ports::JournalError;
@@ -164,7 +165,7 @@ fn patient_of(name: &str) -> Option<Identifier> {
 
 fn search_of(pairs: &Pairs) -> Result<Search, String> {
     let mut search = Search { limit: COUNT, ..Search::default() };
-    let mut date = Period::default();
+    let mut date = Span::default();
     search::no_repeats(pairs, &["date"])?;
     for (key, value) in pairs {
         let key = key.strip_suffix(":identifier").unwrap_or(key);
@@ -173,7 +174,7 @@ fn search_of(pairs: &Pairs) -> Result<Search, String> {
             "before" => {
                 search.before = Some(number(value).ok_or("before is the number of a record")?);
             }
-            "date" => date.narrow(key, value)?,
+            "date" => narrow(&mut date, key, value)?,
             "agent" => search.agent = Some(token(key, value)?.value),
             "entity" => search.about = vec![named(token(key, value)?)],
             "action" if ["C", "R", "U", "D", "E"].contains(&value.as_str()) => {

@@ -4,7 +4,7 @@ use super::embedded::Embedded;
 use super::seal::Keys;
 use crate::domain::audit::chain::Link;
 use crate::domain::audit::{Act, Agent, Event, Kind as AgentKind, Outcome};
-use crate::domain::follow_up::{FollowUp, Kind, State};
+use crate::domain::follow_up::{FollowUp, Kind};
 use crate::domain::identifier::Identifier;
 use crate::domain::plan::{Plan, Progress, Status, StepStatus};
 use crate::flow::audit::Search;
@@ -348,27 +348,10 @@ async fn requests_are_found_by_person_by_name_and_by_record() {
     accept(&journal, new("1", "k", "A")).await;
     let identifier = Identifier::new("s", "SR-1");
     let follow_up = FollowUp {
-        kind: Kind::FollowUp,
-        identifier: identifier.clone(),
-        person: "p".into(),
-        state: State::Requested,
         resource: json!({"resourceType": "ServiceRequest"}),
         form: "LTFU_REQUEST".into(),
         record: Some("uuid".into()),
-        callback: None,
-        client: "emr".into(),
-        home: None,
-        told: Vec::new(),
-        asked_by: None,
-        asked_as: None,
-        asked_at: 0,
-        events: Vec::new(),
-        program: None,
-        contacts: Vec::new(),
-        index: None,
-        due: None,
-        expires: None,
-        outcome: None,
+        ..FollowUp::new(Kind::FollowUp, identifier.clone(), "p", "emr")
     };
     let facts = Facts {
         follow_ups: vec![follow_up],

@@ -1,6 +1,6 @@
 //! Whom a request to trace contacts names: RelatedPersons and Patients, contained or beside it in the same Bundle.
 use super::inbound::{Around, Door, patient_identifiers};
-use super::values::{human_name, text, whole_name};
+use super::values::{text, whole_name};
 use crate::domain::fhir::{CANONICAL, identifiers};
 use crate::domain::identifier::Identifier;
 use serde_json::{Value, json};
@@ -28,14 +28,13 @@ pub(super) fn contacts(request: &Value, called: &Identifier, around: &Around) ->
             found.push((url.to_string(), one));
         }
     }
-    let count = found.len();
     found
         .into_iter()
         .enumerate()
         .map(|(i, (url, one))| {
-            let key = key_of(one).unwrap_or_else(|| match (url.as_str(), count) {
-                ("" | "#", _) => format!("{}", i + 1),
-                (url, _) => url.trim_start_matches('#').to_string(),
+            let key = key_of(one).unwrap_or_else(|| match url.as_str() {
+                "" | "#" => format!("{}", i + 1),
+                url => url.trim_start_matches('#').to_string(),
             });
             let identifier = Identifier::new(&called.system, format!("{}#{key}", called.value));
             Contact {
@@ -118,7 +117,7 @@ fn person(one: &Value) -> Value {
     if person["name"][0]["text"].is_null()
         && let Some(name) = one["name"].get(0).and_then(whole_name)
     {
-        person["name"][0]["text"] = human_name(&name, false)["text"].clone();
+        person["name"][0]["text"] = name.into();
     }
     person
 }

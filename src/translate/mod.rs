@@ -449,19 +449,30 @@ impl<'a> Translation<'a> {
         })
     }
 
-    /// The CHT record that a request or news becomes.
+    /// The CHT record that news becomes.
     fn record(&mut self, inputs: Inputs) -> Result<(String, RecordDraft), Refusal> {
+        let mapping = self.serving(inputs)?;
+        self.record_by(mapping, inputs)
+    }
+
+    /// The mapping that makes a record of a request or news: the one that is wanted, else the one that claims it.
+    fn serving(&self, inputs: Inputs) -> Result<&'a Compiled, Refusal> {
         let set: &'a Set = self.set;
-        let refused = |message: String| Refusal { path: String::new(), code: "not-supported", message };
-        let mapping = match self.wanted.and_then(|name| set.get(name)).filter(|m| m.record.is_some()) {
-            Some(mapping) => mapping,
+        match self.wanted.and_then(|name| set.get(name)).filter(|m| m.record.is_some()) {
+            Some(mapping) => Ok(mapping),
             None => self.claim(inputs)?.ok_or_else(|| {
-                refused("no mapping serves this message: it would become no CHT report".into())
-            })?,
-        };
+                let message = "no mapping serves this message: it would become no CHT report".into();
+                Refusal { path: String::new(), code: "not-supported", message }
+            }),
+        }
+    }
+
+    fn record_by(&mut self, mapping: &Compiled, inputs: Inputs) -> Result<(String, RecordDraft), Refusal> {
         let output = self.apply(mapping, inputs)?;
-        let record = meaning::record(mapping, output)
-            .ok_or_else(|| refused(format!("the mapping {} makes no record", mapping.name)))?;
+        let record = meaning::record(mapping, output).ok_or_else(|| {
+            let message = format!("the mapping {} makes no record", mapping.name);
+            Refusal { path: String::new(), code: "not-supported", message }
+        })?;
         Ok((mapping.name.clone(), record))
     }
 
@@ -505,10 +516,11 @@ impl<'a> Translation<'a> {
         let patient = inbound::patient_of(resource, around).unwrap_or(&Value::Null);
         let inputs =
             Inputs::default().with("resource", resource).with("patient", patient).with("message", &message);
-        let (mapping, contacts) = self.traced(&request, resource, around, inputs)?;
-        let (mapping, record) = match mapping {
-            Some(mapping) => (mapping, RecordDraft::default()),
-            None => self.record(inputs)?,
+        let mapping = self.serving(inputs)?;
+        let contacts = self.traced(mapping, &request, resource, around, inputs)?;
+        let (mapping, record) = match contacts.is_empty() {
+            true => self.record_by(mapping, inputs)?,
+            false => (mapping.name.clone(), RecordDraft::default()),
         };
         let mut request = request.with(record);
         request.contacts = contacts;
@@ -520,23 +532,18 @@ impl<'a> Translation<'a> {
         Ok((mapping, Meaning::FollowUpRequest(request)))
     }
 
-    /// A record for each contact, if the mapping makes such: its name, and the contacts.
+    /// The contacts, each with a record, if the mapping makes such.
     fn traced(
         &mut self,
+        mapping: &Compiled,
         request: &inbound::Request,
         resource: &Value,
         around: &Around,
         inputs: Inputs,
-    ) -> Result<(Option<String>, Vec<Contact>), Refusal> {
-        let set: &'a Set = self.set;
-        let mapping = match self.wanted.and_then(|name| set.get(name)) {
-            Some(mapping) => Some(mapping),
-            None => self.claim(inputs)?,
-        };
-        let Some(mapping) = mapping.filter(|m| m.record.as_ref().is_some_and(|record| record.each_contact))
-        else {
-            return Ok((None, Vec::new()));
-        };
+    ) -> Result<Vec<Contact>, Refusal> {
+        if !mapping.record.as_ref().is_some_and(|record| record.each_contact) {
+            return Ok(Vec::new());
+        }
         let mut all = Vec::new();
         for contact in contacts::contacts(resource, &request.identifier, around) {
             let mut message = self.message_of(request, Door::Fhir);
@@ -549,7 +556,7 @@ impl<'a> Translation<'a> {
             let contacts::Contact { identifier, names, person, .. } = contact;
             all.push(Contact { identifier, names, person, task, record });
         }
-        Ok(((!all.is_empty()).then(|| mapping.name.clone()), all))
+        Ok(all)
     }
 
     /// The end of the day by which it is to be done, if that is still to come.

@@ -82,7 +82,7 @@ impl Mappings {
             .with("patient", &Value::Null)
             .with("message", &message);
         match work.claim(inputs)? {
-            Some(_) => work.record(inputs).map(|(_, record)| Some(record)),
+            Some(mapping) => work.record_by(mapping, inputs).map(|(_, record)| Some(record)),
             None => Ok(None),
         }
     }

@@ -164,6 +164,33 @@ pub struct FollowUp {
 }
 
 impl FollowUp {
+    /// One that nothing has happened to yet.
+    pub fn new(kind: Kind, identifier: Identifier, person: &str, client: &str) -> Self {
+        Self {
+            kind,
+            identifier,
+            person: person.to_string(),
+            state: State::Requested,
+            resource: Value::Null,
+            form: String::new(),
+            record: None,
+            callback: None,
+            client: client.to_string(),
+            home: None,
+            told: Vec::new(),
+            asked_by: None,
+            asked_as: None,
+            asked_at: 0,
+            events: Vec::new(),
+            program: None,
+            contacts: Vec::new(),
+            index: None,
+            due: None,
+            expires: None,
+            outcome: None,
+        }
+    }
+
     /// Makes a step, if it is a legal one that this transaction has not made before. Answers whether.
     pub fn happen(&mut self, what: Happening, event: Event) -> bool {
         let is_known = |known: &Event| known.transaction == event.transaction && known.what == what;

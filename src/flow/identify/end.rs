@@ -1,11 +1,11 @@
 //! A request's end without an outcome: its requester takes it back or has done without, or its day has come.
-use super::outcome::forget_entries;
-use super::request::{Asker, is_same};
+use super::request::{Asker, is_same, without_entries};
 use super::requester::callback_destination;
 use super::{Draughtsman, Stop, note};
 use crate::domain::follow_up::{FollowUp, FollowUpRequest, Happening, Kind, Lapse, State};
 use crate::domain::identifier::Identifier;
 use crate::domain::plan::{Act, PartNote, Step};
+use crate::domain::record::RecordDraft;
 use crate::translate::Withdrawal;
 
 impl Draughtsman<'_> {
@@ -32,11 +32,8 @@ impl Draughtsman<'_> {
             let text = format!("the request is {} here; {status} changes nothing", known.state.task_status());
             return Ok(note("follow_up_request", Some(known.shown()), text));
         }
-        let reason = match (request.state, asker.resource["status"].as_str()) {
-            (_, Some("entered-in-error")) => Withdrawal::EnteredInError,
-            (State::Completed, _) => Withdrawal::Done,
-            _ => Withdrawal::Withdrawn,
-        };
+        let given = asker.resource["status"].as_str().unwrap_or_default();
+        let reason = Withdrawal::of(request.state, given);
         let is_changed = !is_same(&known.resource, &asker.resource);
         let contacts = known.contacts.clone();
         let ended = self.end(known, what, reason, &asker.uuid).await?;
@@ -89,11 +86,7 @@ impl Draughtsman<'_> {
         if request.kind == Kind::Referral {
             return Ok(());
         }
-        let mut kept = request.clone();
-        if kept.home.is_none() {
-            forget_entries(&mut kept.resource);
-        }
-        self.keep_at_servers(&kept, uuid).await
+        self.keep_at_servers(&without_entries(request), uuid).await
     }
 
     /// A request, and the others that were asked by the same record.
@@ -117,10 +110,14 @@ impl Draughtsman<'_> {
         // The CHW's task goes by the name that its record has.
         asked.identifier = request.asked_as.clone().unwrap_or(asked.identifier);
         let draft = self.near.mappings.withdrawal(&asked, reason, at).map_err(Stop::Refused)?;
-        if let Some(draft) = draft {
-            let (reported, since) = self.dates(None, true).await?;
-            self.tell_cht(draft.about(uuid, reported, since), None, None);
-        }
+        self.tell_of_it(draft, uuid).await
+    }
+
+    /// A record that asks nobody for anything; nothing, if no mapping makes one.
+    async fn tell_of_it(&mut self, draft: Option<RecordDraft>, uuid: &str) -> Result<(), Stop> {
+        let Some(draft) = draft else { return Ok(()) };
+        let (reported, since) = self.dates(None, true).await?;
+        self.tell_cht(draft.about(uuid, reported, since), None, None);
         Ok(())
     }
 
@@ -148,11 +145,8 @@ impl Draughtsman<'_> {
     /// The CHW hears that the clinic never answered.
     async fn no_answer(&mut self, referral: &FollowUp, uuid: &str) -> Result<(), Stop> {
         let at = self.transaction.received;
-        if let Some(draft) = self.near.mappings.no_answer(referral, at).map_err(Stop::Refused)? {
-            let (reported, since) = self.dates(None, true).await?;
-            self.tell_cht(draft.about(uuid, reported, since), None, None);
-        }
-        Ok(())
+        let draft = self.near.mappings.no_answer(referral, at).map_err(Stop::Refused)?;
+        self.tell_of_it(draft, uuid).await
     }
 
     /// At the Endpoint of the Organization that asked, if it has one.

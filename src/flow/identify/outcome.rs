@@ -1,5 +1,5 @@
 //! A CHW's report that answers requests: which, and what becomes of them.
-use super::request::as_stored;
+use super::request::{as_stored, without_entries};
 use super::requester::callback_destination;
 use super::reshape::{make_references_logical, subject_element};
 use super::{Draughtsman, Stop, note, refused};
@@ -128,13 +128,7 @@ impl Draughtsman<'_> {
 
 /// The request with its outcome.
 fn with_outcome(follow_up: &FollowUp, outcome: &Outcome, patient: Option<&str>) -> Entry {
-    let mut entry = as_stored(follow_up, patient);
-    if follow_up.home.is_none() {
-        forget_entries(&mut entry.resource);
-        if let Some(patient) = patient {
-            entry.resource[subject_element(&follow_up.resource)] = json!({"reference": patient});
-        }
-    }
+    let mut entry = as_stored(&without_entries(follow_up), patient);
     if follow_up.resource_type() == "Task" {
         let said = json!({"type": {"text": "outcome"}, "valueString": outcome.outcome});
         let visit = json!({"type": {"text": "visit"}, "valueReference": {"reference": outcome.encounter}});

@@ -20,31 +20,13 @@ impl Draughtsman<'_> {
         let uuid = self.cht_uuid(person).await?;
         let resource = resource.map(|e| shown_to_clinics(&e.resource, uuid.as_deref())).unwrap_or_default();
         let is_new = known.is_none();
-        let mut follow_up = known.unwrap_or_else(|| FollowUp {
-            kind: Kind::Referral,
-            identifier: referral.clone(),
-            person: person.to_string(),
-            state: State::Requested,
-            resource: resource.clone(),
-            form: String::new(),
-            record: None,
-            callback: None,
-            client: self.transaction.client.clone(),
-            home: None,
-            told: Vec::new(),
-            asked_by: None,
-            asked_as: None,
-            asked_at: 0,
-            events: vec![self.event(None)],
-            program: resource["code"]["text"].as_str().map(String::from),
-            contacts: Vec::new(),
-            index: None,
-            due: None,
-            expires: None,
-            outcome: None,
-        });
+        let client = &self.transaction.client;
+        let mut follow_up =
+            known.unwrap_or_else(|| FollowUp::new(Kind::Referral, referral.clone(), person, client));
         let moves = match is_new {
             true => {
+                follow_up.events.push(self.event(None));
+                follow_up.program = resource["code"]["text"].as_str().map(String::from);
                 self.set_deadlines(&mut follow_up, None);
                 true
             }
@@ -104,9 +86,8 @@ impl Draughtsman<'_> {
         let step = self.plan.steps.len() - 1;
         referral.has_been_told(&news, self.event(None));
         self.needs = Some(step);
-        let told = self.announce(&referral, None).await;
+        self.announce(&referral, None).await?;
         self.needs = None;
-        told?;
         Ok(note("referral_update", Some(resource), text))
     }
 }

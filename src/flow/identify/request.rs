@@ -1,12 +1,12 @@
 //! An EMR's request to a CHW.
-use super::outcome::make_storable;
+use super::outcome::{forget_entries, make_storable};
 use super::requester::directory_key;
 use super::{Draughtsman, Stop, note, refused};
 use crate::domain::fhir::{Entry, Target, Write, full_url};
 use crate::domain::follow_up::{FollowUp, FollowUpRequest, Happening, Kind, State};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::plan::{Act, News, PartNote, Status, Step};
-use crate::domain::record::Record;
+use crate::domain::record::{Record, RecordDraft};
 use crate::flow::confirm::VERSION;
 use crate::flow::ports::LOST_SINCE;
 use crate::translate::focus_of;
@@ -49,7 +49,7 @@ impl Draughtsman<'_> {
         asker: Asker,
         known: Option<FollowUp>,
     ) -> Result<PartNote, Stop> {
-        let Asker { identifier, uuid, .. } = &asker;
+        let uuid = &asker.uuid;
         let open = known.clone().filter(|f| f.state.is_open());
         let (asked, is_one) = match open {
             Some(open) => (Some(open), false),
@@ -82,11 +82,7 @@ impl Draughtsman<'_> {
         let text = match is_asked {
             true => "CHT has this request already",
             false => {
-                let mut draft = request.record;
-                if let Some(due) = follow_up.due.and_then(|due| self.near.mappings.day(due)) {
-                    draft.fields.entry("due_date").or_insert(due.into());
-                }
-                self.tell_cht(draft.about(uuid, reported, since), Some(identifier.clone()), None);
+                self.ask_cht(request.record, &follow_up, uuid, (reported, since));
                 "a request to a CHW"
             }
         };
@@ -105,28 +101,9 @@ impl Draughtsman<'_> {
     ) -> FollowUp {
         let is_changed = known.as_ref().is_some_and(|known| !is_same(&known.resource, &asker.resource));
         let is_new = known.is_none();
-        let mut follow_up = known.unwrap_or_else(|| FollowUp {
-            kind: Kind::FollowUp,
-            identifier: asker.identifier.clone(),
-            person: asker.person.clone(),
-            state: State::Requested,
-            resource: Value::Null,
-            form: String::new(),
-            record: None,
-            callback: None,
-            client: self.transaction.client.clone(),
-            home: None,
-            told: Vec::new(),
-            asked_by: None,
-            asked_as: None,
-            asked_at: 0,
-            events: Vec::new(),
-            program: None,
-            contacts: Vec::new(),
-            index: None,
-            due: None,
-            expires: None,
-            outcome: None,
+        let client = &self.transaction.client;
+        let mut follow_up = known.unwrap_or_else(|| {
+            FollowUp::new(Kind::FollowUp, asker.identifier.clone(), &asker.person, client)
         });
         follow_up.home.clone_from(&self.transaction.home);
         follow_up.resource.clone_from(&asker.resource);
@@ -167,21 +144,29 @@ impl Draughtsman<'_> {
             }
             _ => false,
         };
-        let Some(step) = self.plan.steps.iter().position(asks) else {
-            return self.announce(follow_up, None).await;
-        };
-        let mut claimed = follow_up.clone();
+        match self.plan.steps.iter().position(asks) {
+            Some(step) if self.claimed_after(step, follow_up, uuid).await? => Ok(()),
+            _ => self.announce(follow_up, None).await,
+        }
+    }
+
+    /// The request is claimed once that step is done: servers keep it so, and subscribers are told. Answers whether it
+    /// was not claimed yet.
+    pub(super) async fn claimed_after(
+        &mut self,
+        step: usize,
+        request: &FollowUp,
+        uuid: &str,
+    ) -> Result<bool, Stop> {
+        let mut claimed = request.clone();
         if !claimed.happen(Happening::Claimed, self.event(None)) {
-            return self.announce(follow_up, None).await;
+            return Ok(false);
         }
         self.needs = Some(step);
-        let kept = self.keep_at_servers(&claimed, uuid).await;
-        let told = match kept {
-            Ok(()) => self.announce(&claimed, None).await,
-            Err(stop) => Err(stop),
-        };
+        self.keep_at_servers(&claimed, uuid).await?;
+        self.announce(&claimed, None).await?;
         self.needs = None;
-        told
+        Ok(true)
     }
 
     /// A request by our id for it, else as it is called.
@@ -323,6 +308,20 @@ impl Draughtsman<'_> {
         Ok((reported, first.or(lost).or(rerun).filter(|first| *first < reported)))
     }
 
+    /// The record that asks a CHW to carry a request out, with the day by which it is to be done.
+    pub(super) fn ask_cht(
+        &mut self,
+        mut draft: RecordDraft,
+        request: &FollowUp,
+        uuid: &str,
+        (reported, since): (i64, Option<i64>),
+    ) {
+        if let Some(due) = request.due.and_then(|due| self.near.mappings.day(due)) {
+            draft.fields.entry("due_date").or_insert(due.into());
+        }
+        self.tell_cht(draft.about(uuid, reported, since), Some(request.identifier.clone()), None);
+    }
+
     pub(super) fn tell_cht(&mut self, record: Record, follow_up: Option<Identifier>, news: Option<News>) {
         self.plan.steps.push(Step {
             destination: "cht".into(),
@@ -424,6 +423,15 @@ pub(super) fn as_stored(request: &FollowUp, patient: Option<&str>) -> Entry {
         write: Write::Merge { keep: Vec::new() },
         resource,
     }
+}
+
+/// A request whose Bundle is long gone: entries of it that it names are on the server already.
+pub(super) fn without_entries(request: &FollowUp) -> FollowUp {
+    let mut kept = request.clone();
+    if kept.home.is_none() {
+        forget_entries(&mut kept.resource);
+    }
+    kept
 }
 
 /// Without the identifier that we derived of its content.

@@ -3,7 +3,7 @@
 use super::request::Asker;
 use super::{Draughtsman, Stop, note};
 use crate::domain::follow_up::{Contact, FollowUp, FollowUpRequest, Happening, State, Subject};
-use crate::domain::plan::PartNote;
+use crate::domain::plan::{Act, PartNote};
 
 impl Draughtsman<'_> {
     pub(super) async fn trace(
@@ -56,7 +56,7 @@ impl Draughtsman<'_> {
         }
         let (person, uuid) = self.traced_as(&contact, asker).await?;
         let own = Asker {
-            identifier: identifier.clone(),
+            identifier,
             person,
             uuid: uuid.clone(),
             callback: asker.callback.clone(),
@@ -70,11 +70,7 @@ impl Draughtsman<'_> {
         follow_up.asked_at = since.unwrap_or(reported);
         follow_up.asked_by = Some(self.transaction.head.id.clone());
         self.store_request(&follow_up, &uuid).await?;
-        let mut draft = contact.record;
-        if let Some(due) = follow_up.due.and_then(|due| self.near.mappings.day(due)) {
-            draft.fields.entry("due_date").or_insert(due.into());
-        }
-        self.tell_cht(draft.about(&uuid, reported, since), Some(identifier), None);
+        self.ask_cht(contact.record, &follow_up, &uuid, (reported, since));
         self.claim(&follow_up, &uuid).await?;
         self.facts.follow_ups.push(follow_up);
         Ok(true)
@@ -101,23 +97,13 @@ impl Draughtsman<'_> {
     /// Claimed with the first of its contacts.
     async fn claim_index(&mut self, index: &FollowUp, uuid: &str) -> Result<(), Stop> {
         let first = self.plan.steps.iter().position(|step| match &step.act {
-            crate::domain::plan::Act::ChtRecord { follow_up: Some(asked), .. } => {
-                index.contacts.contains(asked)
-            }
+            Act::ChtRecord { follow_up: Some(asked), .. } => index.contacts.contains(asked),
             _ => false,
         });
-        let mut claimed = index.clone();
-        if first.is_none() || !claimed.happen(Happening::Claimed, self.event(None)) {
-            return Ok(());
+        match first {
+            Some(step) => self.claimed_after(step, index, uuid).await.map(drop),
+            None => Ok(()),
         }
-        self.needs = first;
-        let kept = self.keep_at_servers(&claimed, uuid).await;
-        let told = match kept {
-            Ok(()) => self.announce(&claimed, None).await,
-            Err(stop) => Err(stop),
-        };
-        self.needs = None;
-        told
     }
 
     /// The requests whose contacts all have an end now.
