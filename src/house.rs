@@ -258,7 +258,7 @@ impl House {
         let open = settings.clients.is_empty();
         let openhim = membership.clone().map(|membership| membership as Arc<dyn OpenHim>);
         let clients = Arc::new(Clients::new(&settings.clients, open));
-        let door = Door::new(&settings.server, corridor.clone(), clients, metrics, openhim, answer_within);
+        let door = Door::new(settings, corridor.clone(), clients, metrics, openhim, answer_within);
         if let Some(membership) = membership {
             tokio::spawn(membership.run(journal, clock, corridor.stopping()));
         }

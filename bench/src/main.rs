@@ -3,8 +3,10 @@
 //!
 //! The mediator and the floor run as processes of their own, so that CPU and memory are theirs alone. The
 //! neighbours are stubs that answer at once. `-- patient 32` measures only what has this in its name, with so
-//! many connections; `-- soak 60 500` is an hour at 500 messages a second; `-- grown` a journal of a million.
+//! many connections; `-- soak 60 500` is an hour at 500 messages a second; `-- grown` a journal of a million; `-- follow-ups` whole loops, searches
+//! and a long list.
 mod floor;
+mod follow_ups;
 mod load;
 mod neighbours;
 mod process;
@@ -31,6 +33,7 @@ async fn main() {
             let (minutes, rate) = (number(1).unwrap_or(60), number(2).unwrap_or(500));
             return soak::soak(&neighbours::start().await, &patient(), minutes as u64, rate as u32).await;
         }
+        Some("follow-ups") => return follow_ups::measure(&neighbours::start().await).await,
         Some("grown") => return grown(&neighbours::start().await).await,
         _ => {}
     }

@@ -239,7 +239,7 @@ fn clients(settings: &Settings, errors: &mut Errors) {
             say("secret", "expected an argon2 hash, as `cht-fhir-mediator hash-secret` prints it");
         }
         if client.roles.is_empty() {
-            say("roles", "expected one or more of push, fhir, admin");
+            say("roles", "expected one or more of push, fhir, admin, lookup");
         }
         if client.destination.as_ref().is_some_and(|name| !is_destination(settings, name)) {
             say("destination", "no destination of this name is configured");
@@ -265,6 +265,9 @@ fn routing(settings: &Settings, errors: &mut Errors) {
     }
     if settings.delivery.first_retry_ms > settings.delivery.longest_retry_ms {
         errors.push(("delivery.first_retry_ms".into(), "expected no more than longest_retry_ms".into()));
+    }
+    if settings.lookups.max_concurrent == 0 {
+        errors.push(("lookups.max_concurrent".into(), "expected a number above 0".into()));
     }
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&settings.log.filter) {
         errors.push(("log.filter".into(), format!("{error}; expected a tracing filter, such as info")));

@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 #[derive(Clone, Deserialize)]
@@ -31,6 +32,7 @@ pub struct Settings {
     pub delivery: Delivery,
     pub translate: Translate,
     pub follow_up: FollowUp,
+    pub lookups: Lookups,
     pub callbacks: Callbacks,
     pub openhim: OpenHim,
     pub log: Log,
@@ -190,6 +192,8 @@ pub enum Role {
     Fhir,
     /// `/transactions`.
     Admin,
+    /// Whoever may look any patient of CHT up.
+    Lookup,
 }
 
 /// Somebody who may call us.
@@ -273,6 +277,16 @@ impl FollowUp {
             program.and_then(|words| self.program(words)).map(|(_, own)| own.clone()).unwrap_or_default();
         (own.due_days.unwrap_or(self.due_days), own.expires_days.unwrap_or(self.expires_days))
     }
+}
+
+/// People whom other systems look up in CHT.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lookups {
+    /// What one client may ask in a minute.
+    pub per_minute: NonZeroU32,
+    /// Those that are answered at once: CHT has its CHWs to serve.
+    pub max_concurrent: usize,
 }
 
 #[derive(Clone, Deserialize)]

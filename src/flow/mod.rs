@@ -8,6 +8,7 @@ pub mod follow_ups;
 pub mod gate;
 pub mod identify;
 pub mod lapse;
+pub mod lookups;
 pub mod orchestrations;
 pub mod poll;
 pub mod ports;

@@ -405,6 +405,15 @@ pub trait Cht: Send + Sync + 'static {
     async fn person(&self, uuid: &str) -> Result<Option<Value>, Failure>;
     /// The people with this short code.
     async fn people_with_shortcode(&self, shortcode: &str) -> Result<Vec<Value>, Failure>;
+    /// Documents with all that CHT knows around them: of a contact every place above it, of a report its
+    /// patient. Who is not there is left out.
+    async fn hydrated(&self, uuids: &[String]) -> Result<Vec<Value>, Failure>;
+    /// Contacts who are stored with this phone (E.164), hydrated. Those stored in another shape it does not find.
+    async fn contacts_with_phone(&self, phone: &str) -> Result<Vec<Value>, Failure>;
+    /// Uuids of people of whose texts one word begins like this; `most` at the most.
+    async fn people_with_word(&self, word: &str, most: usize) -> Result<Vec<String>, Failure>;
+    /// Uuids of the reports about somebody, by uuid or short code, and when each was written (ms since 1970).
+    async fn reports_about(&self, subject: &str) -> Result<Vec<(String, i64)>, Failure>;
 }
 
 /// Keeps calls away from destinations that are down or refuse us, and no more at once than they bear.

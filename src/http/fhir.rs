@@ -81,6 +81,19 @@ pub(super) async fn create(
     }
 }
 
+/// Patients have a path of their own, since they are looked up too.
+pub(super) async fn create_patient(door: State<Door>, request: Request) -> Response {
+    create(door, Place("Patient".into()), request).await
+}
+
+pub(super) async fn update_patient(door: State<Door>, id: Place<String>, request: Request) -> Response {
+    update(door, Place(("Patient".into(), id.0)), request).await
+}
+
+pub(super) async fn update_patient_by_identifier(door: State<Door>, request: Request) -> Response {
+    update_by_identifier(door, Place("Patient".into()), request).await
+}
+
 pub(super) async fn update(
     State(door): State<Door>,
     Place((kind, id)): Place<(String, String)>,

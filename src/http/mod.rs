@@ -11,6 +11,7 @@ mod lists;
 mod measures;
 mod openapi;
 mod openhim;
+mod patients;
 mod push;
 mod reply;
 mod request;
@@ -35,6 +36,7 @@ use axum::response::Response;
 use axum::routing::{get, post, put};
 pub use json::parse as parse_json;
 use metrics_exporter_prometheus::PrometheusHandle;
+use patients::Turns;
 use reply::{Reader, refusal};
 use request::{Closed, Limits, Opened};
 use std::collections::BTreeMap;
@@ -64,6 +66,8 @@ struct Inner {
     /// We speak TLS ourselves.
     tls: bool,
     refusals: Mutex<Refusals>,
+    /// Of those who look people up.
+    turns: Turns,
 }
 
 impl Door {
@@ -73,31 +77,33 @@ impl Door {
     }
 
     pub fn new(
-        settings: &config::Server,
+        settings: &config::Settings,
         corridor: Corridor,
         clients: Arc<Clients>,
         metrics: PrometheusHandle,
         openhim: Option<Arc<dyn OpenHim>>,
         answer_within: Arc<AtomicU64>,
     ) -> Self {
+        let config::Settings { server, lookups, .. } = settings;
         Self(Arc::new(Inner {
             corridor,
             clients,
             limits: Limits {
-                max_body_bytes: settings.max_body_bytes,
-                max_list_bytes: settings.max_list_bytes,
-                read_timeout: Duration::from_millis(settings.read_timeout_ms),
+                max_body_bytes: server.max_body_bytes,
+                max_list_bytes: server.max_list_bytes,
+                read_timeout: Duration::from_millis(server.read_timeout_ms),
             },
             answer_within,
             openhim,
-            base_path: settings.base_path.clone(),
-            success_codes: settings.success_codes.clone(),
-            flag_invalid: settings.flag_invalid.clone(),
-            profiles: settings.profiles.clone(),
+            base_path: server.base_path.clone(),
+            success_codes: server.success_codes.clone(),
+            flag_invalid: server.flag_invalid.clone(),
+            profiles: server.profiles.clone(),
             metrics,
             started: Instant::now(),
-            tls: settings.tls_cert.is_some(),
+            tls: server.tls_cert.is_some(),
             refusals: Mutex::default(),
+            turns: Turns::new(lookups),
         }))
     }
 
@@ -129,6 +135,13 @@ impl Door {
                 "/fhir/Subscription/{id}",
                 get(subscriptions::read).put(subscriptions::update).delete(subscriptions::delete),
             )
+            .route(
+                "/fhir/Patient",
+                get(patients::search).post(fhir::create_patient).put(fhir::update_patient_by_identifier),
+            )
+            .route("/fhir/Patient/_search", post(patients::search_by_form))
+            .route("/fhir/Patient/{id}", get(patients::read).put(fhir::update_patient))
+            .route("/fhir/Patient/{id}/$everything", get(patients::everything))
             .route("/fhir/{Type}", post(fhir::create).put(fhir::update_by_identifier).get(requests::search))
             .route("/fhir/{Type}/{id}", put(fhir::update).get(fhir::read))
             .route("/lists/{id}", get(lists::show))

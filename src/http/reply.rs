@@ -57,6 +57,12 @@ pub fn refusal(reader: Reader, status: u16, code: &str, expression: &str, text: 
     response
 }
 
+/// With how long to wait at least, in whole seconds.
+pub fn retry_after(mut response: Response, wait: std::time::Duration) -> Response {
+    header(&mut response, RETRY_AFTER, &wait.as_secs_f64().ceil().to_string());
+    response
+}
+
 /// Every problem of a body, each an issue.
 pub fn problems(status: u16, problems: &[Refusal]) -> Response {
     let mut response = json_response(Reader::Fhir, status, &outcome_of(problems));

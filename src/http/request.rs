@@ -204,26 +204,42 @@ impl Opened {
         }
     }
 
-    pub async fn read(self, limits: Limits) -> Result<Read, Box<Response>> {
-        let refuse = |status, code, text: &str| Box::new(refusal(self.reader, status, code, "", text));
-        if let Some(text) = wrong_kind(&self.parts) {
-            return Err(refuse(415, "not-supported", &text));
+    /// The pairs of a form, not yet taken apart.
+    pub async fn form(mut self, limits: Limits) -> Result<(Self, Vec<u8>), Box<Response>> {
+        const FORM: &str = "application/x-www-form-urlencoded";
+        if is_compressed(&self.parts) || kind_of(&self.parts).is_none_or(|kind| kind != FORM) {
+            return Err(Box::new(refusal(self.reader, 415, "not-supported", "", &format!("send {FORM}"))));
         }
-        let idempotency_key = idempotency_key(&self.parts).map_err(|text| refuse(400, "value", text))?;
+        let bytes = self.bytes(limits).await?;
+        Ok((self, bytes))
+    }
+
+    async fn bytes(&mut self, limits: Limits) -> Result<Vec<u8>, Box<Response>> {
+        let refuse = |status, code, text: &str| Box::new(refusal(self.reader, status, code, "", text));
         let too_large =
             format!("the body is larger than {} bytes (server.max_body_bytes)", limits.max_body_bytes);
         if declared_length(&self.parts).is_some_and(|length| length > limits.max_body_bytes as u64) {
             return Err(refuse(413, "too-long", &too_large));
         }
-        let body = Limited::new(self.body, limits.max_body_bytes).collect();
-        let bytes = match tokio::time::timeout(limits.read_timeout, body).await {
-            Err(_) => return Err(refuse(408, "timeout", "the body did not arrive in time")),
+        let body = Limited::new(std::mem::take(&mut self.body), limits.max_body_bytes).collect();
+        match tokio::time::timeout(limits.read_timeout, body).await {
+            Err(_) => Err(refuse(408, "timeout", "the body did not arrive in time")),
             Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-                return Err(refuse(413, "too-long", &too_large));
+                Err(refuse(413, "too-long", &too_large))
             }
-            Ok(Err(_)) => return Err(refuse(400, "structure", "the body broke off")),
-            Ok(Ok(collected)) => collected.to_bytes().to_vec(),
-        };
+            Ok(Err(_)) => Err(refuse(400, "structure", "the body broke off")),
+            Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
+        }
+    }
+
+    pub async fn read(mut self, limits: Limits) -> Result<Read, Box<Response>> {
+        let reader = self.reader;
+        let refuse = |status, code, text: &str| Box::new(refusal(reader, status, code, "", text));
+        if let Some(text) = wrong_kind(&self.parts) {
+            return Err(refuse(415, "not-supported", &text));
+        }
+        let idempotency_key = idempotency_key(&self.parts).map_err(|text| refuse(400, "value", text))?;
+        let bytes = self.bytes(limits).await?;
         let body = off_the_loop_if(bytes.len() > LARGE, || json::parse(&bytes))
             .map_err(|e| refuse(400, "structure", &format!("the body is not JSON that can be taken: {e}")))?;
         if !body.is_object() {
@@ -263,14 +279,21 @@ fn declared_length(parts: &Parts) -> Option<u64> {
     parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+fn is_compressed(parts: &Parts) -> bool {
+    parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
+}
+
+/// What the body is said to be, without parameters.
+fn kind_of(parts: &Parts) -> Option<String> {
+    let kind = parts.headers.get(CONTENT_TYPE)?.to_str().unwrap_or("?");
+    Some(kind.split(';').next().unwrap_or_default().trim().to_lowercase())
+}
+
 fn wrong_kind(parts: &Parts) -> Option<String> {
-    if let Some(encoding) = parts.headers.get(CONTENT_ENCODING)
-        && encoding != "identity"
-    {
+    if is_compressed(parts) {
         return Some("compressed bodies are not taken; send it as it is".into());
     }
-    let kind = parts.headers.get(CONTENT_TYPE)?.to_str().unwrap_or("?");
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_lowercase();
+    let kind = kind_of(parts)?;
     let json = matches!(
         kind.as_str(),
         "application/json" | "application/fhir+json" | "application/json+fhir" | "text/json"

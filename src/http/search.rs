@@ -111,7 +111,7 @@ pub(super) fn narrow(span: &mut Span, key: &str, value: &str) -> Result<(), Stri
 }
 
 /// From when until before when it is this date.
-fn bounds(date: &str) -> Option<(Millis, Millis)> {
+pub(super) fn bounds(date: &str) -> Option<(Millis, Millis)> {
     let (day, length) = match date.len() {
         4 => (format!("{date}-01-01"), Length::new().years(1)),
         7 => (format!("{date}-01"), Length::new().months(1)),

@@ -282,6 +282,16 @@ impl Mappings {
         }
     }
 
+    /// A phone as the number that it is (E.164); what is none stays as it is.
+    pub fn phone(&self, written: &str) -> String {
+        values::phone(written, &self.settings.default_country)
+    }
+
+    /// The other shapes in which people write it, as one word.
+    pub fn phone_shapes(&self, written: &str) -> Vec<String> {
+        values::phone_shapes(written, &self.settings.default_country)
+    }
+
     /// What `translate` prints: one FHIR resource or Bundle, or one CHT record.
     pub fn preview(&self, translated: &Translated) -> Value {
         preview::preview(translated)

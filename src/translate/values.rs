@@ -140,6 +140,17 @@ pub(super) fn phone(raw: &str, country: &str) -> String {
     }
 }
 
+/// As people write it where they live, and abroad without the plus.
+pub(super) fn phone_shapes(raw: &str, country: &str) -> Vec<String> {
+    let digits = |text: String| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    let Some(number) = phonenumber::parse(country.parse().ok(), raw).ok().filter(phonenumber::is_valid) else {
+        return vec![digits(raw.to_string())];
+    };
+    [phonenumber::Mode::National, phonenumber::Mode::E164]
+        .map(|mode| digits(number.format().mode(mode).to_string()))
+        .to_vec()
+}
+
 /// Numbers of a text such as `-0.52 35.27 1650 5`, or the members of an object, as latitude, longitude and
 /// altitude: how CHT's forms and its app write where somebody is.
 pub(super) fn position(value: &Value) -> Option<Value> {
@@ -273,6 +284,8 @@ mod tests {
         ] {
             assert_eq!(phone(raw, country), expected);
         }
+        assert_eq!(phone_shapes("+254 712 345 678", "KE"), ["0712345678", "254712345678"]);
+        assert_eq!(phone_shapes("077-12", "KE"), ["07712"]);
     }
 
     #[test]

@@ -179,6 +179,7 @@ async fn every_answer_that_is_described_is_given_and_no_other() {
     refused(&mut seen).await;
     left_open(&mut seen).await;
     without_a_journal(&mut seen).await;
+    looked_up(&mut seen).await;
     let described: BTreeMap<_, _> = operations().iter().map(|o| (o.name(), o.answers())).collect();
     let differ = described.iter().filter(|(name, answers)| seen.0.get(*name) != Some(answers));
     let differ: Vec<_> = differ.map(|(name, answers)| (name, answers, seen.0.get(name))).collect();
@@ -202,9 +203,12 @@ async fn answered_well(seen: &mut Seen) {
             seen.send(&operation, request(&operation, &world, None).json(&body)).await;
         }
     }
-    let (create, read) = (operation("POST", "/fhir/{Type}"), operation("GET", "/fhir/{Type}/{id}"));
-    let there = request(&create, &world, None).header("if-none-exist", "identifier=urn:cht:shortcode|83288");
-    seen.send(&create, there.json(&create.examples()[0])).await;
+    let read = operation("GET", "/fhir/{Type}/{id}");
+    for create in ["/fhir/{Type}", "/fhir/Patient"].map(|path| operation("POST", path)) {
+        let there = request(&create, &world, None);
+        let there = there.header("if-none-exist", "identifier=urn:cht:shortcode|83288");
+        seen.send(&create, there.json(&create.examples()[0])).await;
+    }
     let (search, record) = (operation("GET", "/fhir/AuditEvent"), operation("GET", "/fhir/AuditEvent/{id}"));
     let lines = request(&search, &world, None).query(&[("_format", "ndjson")]);
     assert!(seen.send(&search, lines).await.as_str().is_some_and(|lines| lines.contains("AuditEvent")));
@@ -353,6 +357,65 @@ async fn left_open(seen: &mut Seen) {
         for body in operation.examples() {
             seen.send(&operation, request(&operation, &world, None).json(&body)).await;
         }
+    }
+}
+
+/// Every answer of the look-ups that others do not give.
+async fn looked_up(seen: &mut Seen) {
+    const LOOKUPS: [(&str, &str); 4] = [
+        ("GET", "/fhir/Patient"),
+        ("POST", "/fhir/Patient/_search"),
+        ("GET", "/fhir/Patient/{id}"),
+        ("GET", "/fhir/Patient/{id}/$everything"),
+    ];
+    let form = |world: &World, path: &str, body: String| {
+        let request = world.http.post(world.url(path)).basic_auth("portal", Some(SECRET));
+        request.header("content-type", "application/x-www-form-urlencoded").body(body)
+    };
+    let whoever = "identifier=a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d".to_string();
+    let world = guarded(&[("SERVER__READ_TIMEOUT_MS", "500"), ("SERVER__MAX_BODY_BYTES", "5000")]).await;
+    for round in ["well", "unmappable", "down"] {
+        match round {
+            "unmappable" => drop(world.cht.add_person(json!({"_id": "a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d",
+                "type": "person", "name": "Achieng Otieno", "patient_id": "83288", "date_of_birth": "some day"}))),
+            "down" => world.cht.faults().set_down(true),
+            _ => {}
+        }
+        for (method, path) in LOOKUPS {
+            let operation = operation(method, path);
+            match method {
+                "POST" => seen.send(&operation, form(&world, path, whoever.clone())).await,
+                _ => seen.send(&operation, request(&operation, &world, None)).await,
+            };
+        }
+    }
+    let (search, everything) = (operation("POST", LOOKUPS[1].1), operation("GET", LOOKUPS[3].1));
+    world.cht.faults().set_down(false);
+    for nobody in [operation("GET", LOOKUPS[2].1), operation("GET", LOOKUPS[3].1)] {
+        seen.send(&nobody, request(&nobody, &world, Some("nobody"))).await;
+    }
+    seen.send(&search, form(&world, LOOKUPS[1].1, "gender=female".into())).await;
+    seen.send(&search, form(&world, LOOKUPS[1].1, "x".repeat(5_001))).await;
+    let odd = world.http.get(world.url("/fhir/Patient?gender=female")).basic_auth("portal", Some(SECRET));
+    seen.send(&operation("GET", LOOKUPS[0].1), odd).await;
+    let odd = world.url(&format!("{}?start=2026", everything.target(None).split('?').next().unwrap_or_default()));
+    seen.send(&everything, world.http.get(odd).basic_auth("portal", Some(SECRET))).await;
+    let slow = form(&world, LOOKUPS[1].1, String::new()).build().expect("a request");
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: 9\r\n\r\n_",
+        LOOKUPS[1].1,
+        slow.headers()["authorization"].to_str().expect("text")
+    );
+    let answer = say(&world, &[head.as_bytes()]).await;
+    seen.note(&search, answer.status(), answer.header("content-type"), answer.body().as_bytes());
+    let world = guarded(&[("LOOKUPS__PER_MINUTE", "1")]).await;
+    for (method, path) in LOOKUPS.into_iter().chain(LOOKUPS) {
+        let operation = operation(method, path);
+        match method {
+            "POST" => seen.send(&operation, form(&world, path, whoever.clone())).await,
+            _ => seen.send(&operation, request(&operation, &world, None)).await,
+        };
     }
 }
 

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// A client for each role, with that role; all have the same secret.
-pub const CLIENTS: [(&str, &str); 3] = [("cht", "push"), ("emr", "fhir"), ("ops", "admin")];
+pub const CLIENTS: [(&str, &str); 4] =
+    [("cht", "push"), ("emr", "fhir"), ("ops", "admin"), ("portal", "lookup")];
 pub const SECRET: &str = "a-secret-of-clients";
 
 /// They, as a setting (`MEDIATOR__CLIENTS`), with a hash that is checked in no time: every route is tried with
@@ -83,8 +84,9 @@ impl Operation {
         all.keys().map(|status| status.parse().expect("a status")).collect()
     }
 
+    /// Of JSON.
     pub fn takes_body(&self) -> bool {
-        self.described["requestBody"].is_object()
+        self.described["requestBody"]["content"]["application/json"].is_object()
     }
 
     /// Its bodies, by name.

@@ -13,6 +13,7 @@ mod hang;
 mod identity;
 mod life;
 mod lists;
+mod lookup;
 mod mappings;
 mod model;
 mod openhim;

@@ -123,8 +123,8 @@ fn surroundings(stage: &Stage, fate: &Arc<Fate>, outside: &Outside, life: &Arc<L
 }
 
 fn door(stage: &Stage, corridor: &Corridor) -> Router {
-    let settings = &stage.settings.server;
-    let answer_within = Arc::new(AtomicU64::new(settings.answer_within_ms));
+    let settings = &stage.settings;
+    let answer_within = Arc::new(AtomicU64::new(settings.server.answer_within_ms));
     let (clients, metrics) = (stage.clients.clone(), stage.metrics.clone());
     Door::new(settings, corridor.clone(), clients, metrics, None, answer_within).router("")
 }

@@ -15,6 +15,7 @@ use crate::failpoint::reach;
 use crate::flow::audit::patients;
 use crate::flow::envelope::{digest, envelope};
 use crate::flow::identify::Neighbours;
+use crate::flow::lookups::Lookups;
 use crate::flow::ports::{
     Accepted, Action, Answer, Chance, Clock, Command, Guard, Head, Journal, JournalError, Millis,
     NewTransaction,
@@ -227,6 +228,11 @@ impl Corridor {
     /// What keeps calls to the destinations within their limits.
     pub fn guard(&self) -> &Arc<dyn Guard> {
         &self.inner.near.guard
+    }
+
+    /// What may be looked up now.
+    pub fn lookups(&self) -> Lookups<'_> {
+        Lookups { near: &self.inner.near, now: self.now() }
     }
 
     /// What a client may see.

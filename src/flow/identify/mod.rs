@@ -202,7 +202,7 @@ impl Draughtsman<'_> {
         if !self.near.guard.try_enter(destination, self.transaction.head.seq).map_err(wait)? {
             return Err(Stop::Busy);
         }
-        let mut call = Call { guard: &*self.near.guard, destination, ended: false };
+        let mut call = Call::of(&*self.near.guard, destination);
         let answer = question.await;
         call.end(answer.as_ref().err());
         answer.map_err(wait)
@@ -272,14 +272,19 @@ impl Draughtsman<'_> {
 }
 
 /// Leaves the destination's room free again, however the question ends.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     guard: &'a dyn Guard,
     destination: &'a str,
     ended: bool,
 }
 
-impl Call<'_> {
-    fn end(&mut self, failure: Option<&Failure>) {
+impl<'a> Call<'a> {
+    /// Of somebody who has entered.
+    pub(super) fn of(guard: &'a dyn Guard, destination: &'a str) -> Self {
+        Self { guard, destination, ended: false }
+    }
+
+    pub(super) fn end(&mut self, failure: Option<&Failure>) {
         if !std::mem::replace(&mut self.ended, true) {
             self.guard.leave(self.destination, failure);
         }

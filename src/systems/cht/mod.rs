@@ -7,11 +7,14 @@ use crate::planted::{Bug, is_planted};
 use async_trait::async_trait;
 use reqwest::{Method, RequestBuilder, header};
 use secrecy::ExposeSecret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Words of CHT's 500 answers that are mistakes of the caller: repeating them changes nothing.
 const CLIENT_MISTAKES: &[&str] = &["Form not found", "Missing _meta property", "Missing required field"];
+
+/// Documents that are hydrated by one call.
+const HYDRATED: usize = 100;
 
 pub struct ChtApi {
     http: Http,
@@ -51,7 +54,19 @@ impl ChtApi {
     }
 
     async fn get(&self, path: &str) -> Result<Option<Value>, Failure> {
-        let answer = checked(self.http.send(self.request(Method::GET, path), "CHT").await?)?;
+        self.answered(self.request(Method::GET, path)).await
+    }
+
+    /// A question whose words are nobody's business, so they are not in the address. CHT takes exactly this content
+    /// type.
+    async fn asked(&self, path: &str, body: &Value) -> Result<Option<Value>, Failure> {
+        let request = self.request(Method::POST, path);
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
+        self.answered(request).await
+    }
+
+    async fn answered(&self, request: RequestBuilder) -> Result<Option<Value>, Failure> {
+        let answer = checked(self.http.send(request, "CHT").await?)?;
         match answer.status.as_u16() {
             200 => answer.json().map(Some).ok_or_else(not_json),
             404 => Ok(None),
@@ -113,10 +128,16 @@ impl ChtApi {
 
     async fn candidates_by_subject(&self, record: &Record) -> Result<Vec<String>, Failure> {
         let patient = ["patient_uuid", "patient_id"].iter().find_map(|key| record.fields.get(*key)?.as_str());
-        let key = encode(&Value::from(patient.unwrap_or_default()).to_string());
+        let rows = self.rows_about(patient.unwrap_or_default()).await?;
+        Ok(rows.iter().filter_map(|row| row["id"].as_str().map(String::from)).collect())
+    }
+
+    /// Of the view that has each report under everybody whom it is about.
+    async fn rows_about(&self, subject: &str) -> Result<Vec<Value>, Failure> {
+        let key = encode(&Value::from(subject).to_string());
         let view = format!("/medic/_design/medic-client/_view/reports_by_subject?key={key}");
         let Some(page) = self.get(&view).await? else { return Ok(Vec::new()) };
-        Ok(list(&page, "rows")?.iter().filter_map(|row| row["id"].as_str().map(String::from)).collect())
+        list(&page, "rows").cloned()
     }
 
     /// A report can be saved with errors although the answer was 200: only reading it back tells.
@@ -219,6 +240,48 @@ impl Cht for ChtApi {
             }
         }
         Ok(people)
+    }
+
+    async fn hydrated(&self, uuids: &[String]) -> Result<Vec<Value>, Failure> {
+        let mut docs = Vec::with_capacity(uuids.len());
+        for some in uuids.chunks(HYDRATED) {
+            let body = json!({"doc_ids": some});
+            let Some(found) = self.asked("/api/v1/hydrate", &body).await? else { continue };
+            let rows =
+                found.as_array().ok_or_else(|| Failure::transient("CHT hydrated to no list of documents"))?;
+            docs.extend(rows.iter().filter_map(|row| row.get("doc").cloned()));
+        }
+        Ok(docs)
+    }
+
+    async fn contacts_with_phone(&self, phone: &str) -> Result<Vec<Value>, Failure> {
+        let found = self.asked("/api/v1/contacts-by-phone", &json!({"phone": phone})).await?;
+        found.map_or(Ok(Vec::new()), |found| list(&found, "docs").cloned())
+    }
+
+    async fn people_with_word(&self, word: &str, most: usize) -> Result<Vec<String>, Failure> {
+        // CHT indexes no shorter words, and takes a colon for the end of a field's name.
+        if !(3..=100).contains(&word.chars().count()) || word.contains([':', ' ']) {
+            return Ok(Vec::new());
+        }
+        let path = format!("/api/v1/contact/uuid?type=person&freetext={}", encode(&word.to_lowercase()));
+        let mut found = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let of_page = cursor.map(|cursor| format!("&cursor={}", encode(&cursor))).unwrap_or_default();
+            let Some(page) = self.get(&format!("{path}{of_page}")).await? else { return Ok(found) };
+            found.extend(strings(list(&page, "data")?));
+            cursor = page["cursor"].as_str().map(String::from);
+            if cursor.is_none() || found.len() > most {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn reports_about(&self, subject: &str) -> Result<Vec<(String, i64)>, Failure> {
+        let rows = self.rows_about(subject).await?;
+        let of = |row: &Value| Some((row["id"].as_str()?.to_string(), row["value"].as_i64().unwrap_or_default()));
+        Ok(rows.iter().filter_map(of).collect())
     }
 }
 
