@@ -46,6 +46,24 @@ RuleSet: Subscribes
 * rest.resource[=].searchParam[1].name = "period"
 * rest.resource[=].searchParam[1].type = #date
 
+RuleSet: LooksUp
+* rest.resource[=].documentation = "Read and searched for the role lookup: people of CHT as they are now, their places contained. One of _id, identifier, phone, or name with birthdate; also as POST to _search."
+* rest.resource[=].interaction[2].code = #read
+* rest.resource[=].interaction[3].code = #search-type
+* rest.resource[=].searchParam[0].name = "_id"
+* rest.resource[=].searchParam[0].type = #token
+* rest.resource[=].searchParam[1].name = "identifier"
+* rest.resource[=].searchParam[1].type = #token
+* rest.resource[=].searchParam[2].name = "phone"
+* rest.resource[=].searchParam[2].type = #token
+* rest.resource[=].searchParam[3].name = "name"
+* rest.resource[=].searchParam[3].type = #string
+* rest.resource[=].searchParam[3].documentation = "How each of their names begins; with birthdate only"
+* rest.resource[=].searchParam[4].name = "birthdate"
+* rest.resource[=].searchParam[4].type = #date
+* rest.resource[=].operation[0].name = "everything"
+* rest.resource[=].operation[0].definition = "http://hl7.org/fhir/OperationDefinition/Patient-everything"
+
 RuleSet: Trail
 * rest.resource[+].type = #AuditEvent
 * rest.resource[=].documentation = "The audit trail, for the role admin; as application/fhir+ndjson it is streamed whole. Next pages are asked for by `before`."
@@ -86,6 +104,7 @@ Usage: #definition
 * rest.interaction[0].code = #transaction
 * rest.interaction[1].code = #batch
 * insert Takes(#Patient, ChtPatient)
+* insert LooksUp
 * insert Takes(#RelatedPerson, ChtRelatedPerson)
 * insert Takes(#ServiceRequest, FollowUpRequest)
 * rest.resource[=].supportedProfile[1] = Canonical(ContactTracingRequest)
