@@ -5,8 +5,8 @@ use crate::neighbours::Neighbours;
 use crate::process::Process;
 use crate::{id, short};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const STORES: [usize; 3] = [1_000, 10_000, 100_000];
@@ -143,10 +143,24 @@ async fn searches(neighbours: &Neighbours) {
         }
         let any = |n: usize| 1 + n * 7_919 % store;
         let queries: [(&str, Box<dyn Fn(usize) -> String>); 7] = [
-            ("open of a facility (KenyaEMR's pull)", Box::new(move |n| format!("status=active,on-hold&performer:identifier={}", n % FACILITIES))),
-            ("open of a facility that has hardly any", Box::new(|_| "status=active,on-hold&performer:identifier=9999".into())),
-            ("asked by a facility, with the patients", Box::new(move |n| format!("requester:identifier={}&_include=ServiceRequest:subject", n % FACILITIES))),
-            ("of a patient", Box::new(move |n| format!("patient.identifier=urn:cht:uuid|{}", person(any(n))))),
+            (
+                "open of a facility (KenyaEMR's pull)",
+                Box::new(move |n| format!("status=active,on-hold&performer:identifier={}", n % FACILITIES)),
+            ),
+            (
+                "open of a facility that has hardly any",
+                Box::new(|_| "status=active,on-hold&performer:identifier=9999".into()),
+            ),
+            (
+                "asked by a facility, with the patients",
+                Box::new(move |n| {
+                    format!("requester:identifier={}&_include=ServiceRequest:subject", n % FACILITIES)
+                }),
+            ),
+            (
+                "of a patient",
+                Box::new(move |n| format!("patient.identifier=urn:cht:uuid|{}", person(any(n)))),
+            ),
             ("by identifier", Box::new(move |n| format!("identifier=urn:emr:requests|SR-{}", any(n)))),
             ("what is new, 50 of all", Box::new(|_| "_lastUpdated=ge2026-01-01&_count=50".into())),
             ("written on a day", Box::new(|n| format!("authored=2026-{:02}-{:02}", 1 + n % 10, 1 + n % 28))),

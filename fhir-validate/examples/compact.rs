@@ -26,6 +26,9 @@ const RESOURCES: &[&str] = &[
     "List",
     "Condition",
     "Basic",
+    "DiagnosticReport",
+    "MedicationRequest",
+    "Appointment",
 ];
 
 fn read(folder: &Path, name: &str) -> Option<Value> {

@@ -56,6 +56,19 @@ pub(crate) fn check_of(key: &str) -> Option<Check> {
             "numerator and denominator, both or none",
         ),
         "att-1" => (|v| !has(v, "data") || has(v, "contentType"), "data needs a contentType"),
+        "app-1" => (|v| any_of(v, &["type", "actor"]), "a participant has a type or an actor"),
+        "app-2" => (|v| has(v, "start") == has(v, "end"), "start and end, both or none"),
+        "app-3" => (
+            |v| {
+                has(v, "start")
+                    || ["proposed", "cancelled", "waitlist"].iter().any(|status| v["status"] == *status)
+            },
+            "only what is proposed, cancelled or on a waiting list has no start and end",
+        ),
+        "app-4" => (
+            |v| !has(v, "cancelationReason") || v["status"] == "cancelled" || v["status"] == "noshow",
+            "only what is cancelled or a no-show has a reason of cancellation",
+        ),
         "obs-3" => {
             (|v| any_of(v, &["low", "high", "text"]), "a reference range has at least low, high or text")
         }

@@ -60,7 +60,7 @@ pub struct Step {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartNote {
     pub entry: Option<usize>,
-    /// `resources`, `outcome`, `follow_up_request`, `referral_update`, `ignored`.
+    /// `resources`, `outcome`, `follow_up_request`, `referral_update`, `result`, `ignored`.
     pub kind: String,
     /// The resource to answer with, if the caller sent one.
     pub resource: Option<Value>,

@@ -112,24 +112,33 @@ fn id_given(transaction: &Transaction, plan: &Plan, part: usize, kind: &str) -> 
     )
 }
 
+/// The kind of a part that is told of beside another one of its entry.
+pub const RESULT: &str = "result";
+
 /// One answer an entry, in the order of the request (<https://hl7.org/fhir/R4/http.html#transaction-response>).
 fn bundle(transaction: &Transaction, plan: &Plan) -> Answer {
     let mut parts: Vec<(usize, &PartNote)> = plan.parts.iter().enumerate().collect();
     parts.sort_by_key(|(_, part)| part.entry);
-    let entries: Vec<Value> = parts
-        .into_iter()
-        .map(|(index, part)| {
-            let outcome = operation_outcome("information", "informational", "", &part.text);
-            let mut response = json!({"status": "200 OK", "outcome": outcome});
-            if let Some((_, location)) = named(transaction, plan, index) {
-                if !part.create_only {
-                    response["status"] = json!("201 Created");
-                }
-                response["location"] = json!(location);
+    let mut entries: Vec<Value> = Vec::new();
+    for (index, part) in parts {
+        let outcome = operation_outcome("information", "informational", "", &part.text);
+        // What a CHW is told of an entry is said beside what became of it.
+        if part.kind == RESULT
+            && let Some(issues) =
+                entries.last_mut().and_then(|last| last["response"]["outcome"]["issue"].as_array_mut())
+        {
+            issues.push(outcome["issue"][0].clone());
+            continue;
+        }
+        let mut response = json!({"status": "200 OK", "outcome": outcome});
+        if let Some((_, location)) = named(transaction, plan, index) {
+            if !part.create_only {
+                response["status"] = json!("201 Created");
             }
-            json!({"response": response})
-        })
-        .collect();
+            response["location"] = json!(location);
+        }
+        entries.push(json!({"response": response}));
+    }
     let mut body = json!({"resourceType": "Bundle", "type": "transaction-response", "entry": entries});
     if entries.is_empty()
         && let Some(fields) = body.as_object_mut()

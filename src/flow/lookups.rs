@@ -231,7 +231,10 @@ impl Lookups<'_> {
             let mut alone: Map<String, Value> = fields.clone();
             alone.remove("contact");
             let made = self.entries_of(&Value::Object(alone)).unwrap_or_default();
-            all.extend(made.into_iter().map(|entry| (format!("{}-{level}", entry.resource_type().to_lowercase()), entry)));
+            all.extend(
+                made.into_iter()
+                    .map(|entry| (format!("{}-{level}", entry.resource_type().to_lowercase()), entry)),
+            );
             place = &place["parent"];
         }
         all

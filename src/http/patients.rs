@@ -280,7 +280,9 @@ fn page_of(pairs: &Pairs) -> Result<(usize, usize), String> {
     for (key, value) in pairs {
         match key.as_str() {
             "_count" => count = search::count(value, MOST)?.max(1),
-            "_after" => skip = value.parse::<u32>().map_err(|_| "_after: expected what a next link has")? as usize,
+            "_after" => {
+                skip = value.parse::<u32>().map_err(|_| "_after: expected what a next link has")? as usize
+            }
             "_format" if value.contains("json") => {}
             _ => return Err(search::unknown("_count, _after and _format=json")),
         }

@@ -128,7 +128,7 @@ pub(crate) fn focus_of(task: &Value) -> Option<Identifier> {
 }
 
 /// What a reference means, if it came along: contained, or beside it in a Bundle.
-fn referred<'a>(resource: &'a Value, reference: &str, around: &'a Around) -> Option<&'a Value> {
+pub(super) fn referred<'a>(resource: &'a Value, reference: &str, around: &'a Around) -> Option<&'a Value> {
     if let Some(id) = reference.strip_prefix('#') {
         let mut contained = resource["contained"].as_array().into_iter().flatten();
         return contained.find(|r| r["id"] == id);

@@ -13,6 +13,7 @@ mod names;
 mod preview;
 pub mod proof;
 mod referral_update;
+mod results;
 pub mod scaffold;
 mod set;
 mod shape;
@@ -32,7 +33,7 @@ pub use shape::{
 pub use withdrawal::Withdrawal;
 
 use crate::config;
-use crate::domain::follow_up::{Contact, Lapse, Meaning, State};
+use crate::domain::follow_up::{ClinicResult, Contact, Lapse, Meaning, State};
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
 use crate::domain::record::RecordDraft;
@@ -199,11 +200,13 @@ impl Mappings {
             Route::Fhir(_) | Route::Poll(_) => {
                 let around = Around(Vec::new());
                 let url = own_url(source.body);
-                work.resource(source.body, url.as_deref(), &around).map(|(mapping, meaning)| Translated {
-                    mapping,
-                    parts: vec![Part { entry: None, meaning }],
-                    versions: Vec::new(),
-                })
+                let (mut mapping, meaning) = work.resource(source.body, url.as_deref(), &around)?;
+                let mut parts = vec![Part { entry: None, meaning }];
+                if let Some(result) = work.result(source.body, url.as_deref(), &around)? {
+                    mapping = format!("{mapping}+{}", result.mapping);
+                    parts.push(Part { entry: None, meaning: Meaning::Result(result) });
+                }
+                Ok(Translated { mapping, parts, versions: Vec::new() })
             }
         }?;
         if let Some(wanted) = mapping
@@ -249,9 +252,13 @@ impl Mappings {
         let owned = |all: &[(&str, &Value)]| {
             all.iter().map(|(root, value)| (root.to_string(), (*value).clone())).collect::<Map<_, _>>()
         };
-        let of_resource = |resource: &Value, around: &Around| {
-            let door = if *source.route == Route::ServiceRequest { Door::DropIn } else { Door::Fhir };
+        let of_resource = |(url, resource): (&str, &Value), around: &Around| {
+            let is_drop_in = *source.route == Route::ServiceRequest;
+            let door = if is_drop_in { Door::DropIn } else { Door::Fhir };
             let message = match referral_update::referral_of(resource) {
+                _ if !is_drop_in && !is_request(resource) => {
+                    work.message_of_result(&results::found(resource, Some(url), around)?)
+                }
                 Some(referral) => {
                     work.news_of(&referral_update::referral_update(resource, referral, around).ok()?)
                 }
@@ -264,16 +271,11 @@ impl Mappings {
         match source.route {
             Route::Fhir(_) | Route::Poll(_) | Route::ServiceRequest => {
                 let around = around_of(source.body);
-                let alone = [source.body];
-                let all: Vec<&Value> = match around.0.is_empty() {
-                    true => alone.to_vec(),
-                    false => around.0.iter().map(|(_, resource)| *resource).collect(),
+                let all = match around.0.is_empty() {
+                    true => vec![("", source.body)],
+                    false => around.0.clone(),
                 };
-                let requests = all.into_iter().filter(|resource| {
-                    *source.route == Route::ServiceRequest
-                        || matches!(resource["resourceType"].as_str(), Some("ServiceRequest" | "Task"))
-                });
-                requests.filter_map(|resource| of_resource(resource, &around)).collect()
+                all.into_iter().filter_map(|came| of_resource(came, &around)).collect()
             }
             _ => {
                 let body = source.body;
@@ -374,6 +376,14 @@ impl<'a> Translation<'a> {
         if let Some(seen) = news.seen(&self.settings.time_zone, self.source.received) {
             message["seen"] = seen.into();
         }
+        message
+    }
+
+    /// `message` of a result.
+    fn message_of_result(&self, found: &results::Found) -> Value {
+        let mut message = found.message.clone();
+        message["route"] = served(self.source.route).into();
+        message["received"] = self.source.received.into();
         message
     }
 
@@ -598,15 +608,35 @@ impl<'a> Translation<'a> {
         full_url: Option<&str>,
         around: &Around,
     ) -> Result<(String, Meaning), Refusal> {
-        let kind = resource["resourceType"].as_str().unwrap_or_default();
         let stored = || ("store".to_string(), Meaning::Resources(store::store(resource, full_url, around)));
-        if !matches!(kind, "ServiceRequest" | "Task") {
+        if !is_request(resource) {
             return Ok(stored());
         }
         if let Some(referral) = referral_update::referral_of(resource) {
             return self.news(resource, referral, around);
         }
         self.follow_up(resource, around, Door::Fhir)
+    }
+
+    /// What a CHW is told of a resource that is kept, if a mapping tells it.
+    fn result(
+        &mut self,
+        resource: &Value,
+        full_url: Option<&str>,
+        around: &Around,
+    ) -> Result<Option<ClinicResult>, Refusal> {
+        // What a poll finds has not been sent to a CHW.
+        let Some(found) = results::found(resource, full_url, around)
+            .filter(|_| matches!(self.source.route, Route::Fhir(_)))
+        else {
+            return Ok(None);
+        };
+        let message = self.message_of_result(&found);
+        let inputs = Inputs::default().with("resource", resource).with("message", &message);
+        let inputs = inputs.with("patient", &Value::Null);
+        let Some(mapping) = self.claim(inputs)? else { return Ok(None) };
+        let (name, record) = self.record_by(mapping, inputs)?;
+        Ok(Some(found.with(&name, record)))
     }
 
     /// Each entry a part. Who and where come first, then Tasks, which say most of an outcome.
@@ -633,6 +663,12 @@ impl<'a> Translation<'a> {
                 names.push(name);
             }
             parts.push(Part { entry: Some(i), meaning });
+            if let Some(result) = self.result(resource, url, &around).map_err(|r| at_entry(r, i))? {
+                if !names.contains(&result.mapping) {
+                    names.push(result.mapping.clone());
+                }
+                parts.push(Part { entry: Some(i), meaning: Meaning::Result(result) });
+            }
         }
         store::name_each_other(&mut parts, &entries);
         Ok(Translated { mapping: names.join("+"), parts, versions: Vec::new() })
@@ -643,6 +679,10 @@ impl<'a> Translation<'a> {
         let message = format!("there is no mapping {name} for this; {}", nearest(name, known));
         Refusal { path: String::new(), code: "not-found", message }
     }
+}
+
+fn is_request(resource: &Value) -> bool {
+    matches!(resource["resourceType"].as_str(), Some("ServiceRequest" | "Task"))
 }
 
 fn own_url(resource: &Value) -> Option<String> {

@@ -15,6 +15,7 @@ pub(super) fn preview(translated: &Translated) -> Value {
                 return record(&request.record, &request.subject);
             }
             Meaning::FollowUpRequest(request) => return traced(&request.contacts, &request.subject),
+            Meaning::Result(result) => return record(&result.record, &result.subject),
             Meaning::ReferralUpdate(update) => return record(&update.record, &update.subject),
             Meaning::Resources(draft) => entries.extend(draft.entries.iter().cloned()),
             Meaning::Outcome(outcome) => entries.extend(outcome.draft.entries.iter().cloned()),

@@ -87,13 +87,13 @@ fn words(resource: &Value) -> Vec<String> {
 }
 
 /// Its `value[x]`, whichever type that is.
-fn value_of(output: &Value) -> Option<&Value> {
+pub(super) fn value_of(output: &Value) -> Option<&Value> {
     let fields = output.as_object()?;
     fields.iter().find(|(key, value)| key.starts_with("value") && !value.is_null()).map(|(_, value)| value)
 }
 
 /// Any value of FHIR for people to read.
-fn in_words(value: &Value) -> Option<String> {
+pub(super) fn in_words(value: &Value) -> Option<String> {
     let joined = |parts: Vec<Option<String>>, with: &str| {
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(with))

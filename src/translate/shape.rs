@@ -21,6 +21,9 @@ pub const TYPES: &[&str] = &[
     "RelatedPerson",
     "QuestionnaireResponse",
     "Communication",
+    "DiagnosticReport",
+    "MedicationRequest",
+    "Appointment",
 ];
 
 /// Profiles that what comes in must fulfil, by type (`server.profiles`).

@@ -111,6 +111,9 @@ fn write_of(kind: &str) -> Write {
         | "Observation"
         | "QuestionnaireResponse"
         | "Communication"
+        | "DiagnosticReport"
+        | "MedicationRequest"
+        | "Appointment"
         | "Task"
         | "ServiceRequest" => Write::Replace,
         _ => Write::Merge { keep: Vec::new() },

@@ -143,7 +143,8 @@ pub(super) fn phone(raw: &str, country: &str) -> String {
 /// As people write it where they live, and abroad without the plus.
 pub(super) fn phone_shapes(raw: &str, country: &str) -> Vec<String> {
     let digits = |text: String| text.chars().filter(char::is_ascii_digit).collect::<String>();
-    let Some(number) = phonenumber::parse(country.parse().ok(), raw).ok().filter(phonenumber::is_valid) else {
+    let Some(number) = phonenumber::parse(country.parse().ok(), raw).ok().filter(phonenumber::is_valid)
+    else {
         return vec![digits(raw.to_string())];
     };
     [phonenumber::Mode::National, phonenumber::Mode::E164]

@@ -398,7 +398,8 @@ async fn looked_up(seen: &mut Seen) {
     seen.send(&search, form(&world, LOOKUPS[1].1, "x".repeat(5_001))).await;
     let odd = world.http.get(world.url("/fhir/Patient?gender=female")).basic_auth("portal", Some(SECRET));
     seen.send(&operation("GET", LOOKUPS[0].1), odd).await;
-    let odd = world.url(&format!("{}?start=2026", everything.target(None).split('?').next().unwrap_or_default()));
+    let odd =
+        world.url(&format!("{}?start=2026", everything.target(None).split('?').next().unwrap_or_default()));
     seen.send(&everything, world.http.get(odd).basic_auth("portal", Some(SECRET))).await;
     let slow = form(&world, LOOKUPS[1].1, String::new()).build().expect("a request");
     let head = format!(

@@ -21,8 +21,10 @@ fn know_household(world: &World) {
         (PATIENT, "Achieng Otieno", "83288", "+254712000101", "1992-03-14"),
         (OTHER, "Otieno Ouma", "83289", "0712000101", "1961-01-01"),
     ] {
-        world.cht.add_person(json!({"_id": id, "type": "person", "name": name, "patient_id": code, "phone": phone,
-            "sex": "female", "date_of_birth": born, "parent": parent}));
+        world.cht.add_person(
+            json!({"_id": id, "type": "person", "name": name, "patient_id": code, "phone": phone,
+            "sex": "female", "date_of_birth": born, "parent": parent}),
+        );
     }
 }
 
@@ -81,7 +83,10 @@ async fn people_are_found_by_whatever_they_are_called() {
         (vec![("identifier", "urn:cht:uuid|home")], ids([])),
         (vec![("identifier", "urn:cht:shortcode|00000")], ids([])),
         (vec![("identifier", "urn:cht:national-id|83288")], ids([])),
-        (vec![("identifier", "https://cht-fhir-mediator.org/in-cht|a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d")], ids([])),
+        (
+            vec![("identifier", "https://cht-fhir-mediator.org/in-cht|a54a8e4f-c505-4ed9-a6f2-eb7bdad2fb9d")],
+            ids([]),
+        ),
         (vec![("phone", "+254712000999")], ids([])),
         (vec![("phone", "071200010")], ids([])),
         (vec![("name", "Achieng"), ("birthdate", "1992-03-15")], ids([])),
@@ -123,8 +128,10 @@ async fn a_person_comes_with_the_places_above_and_with_nobody_else() {
     assert_eq!(by_name(&patient["managingOrganization"])["name"], "Test Area");
     assert!(!patient.to_string().contains("Ouma"), "the household's contact was not asked for: {patient}");
     // CHT is asked anew.
-    world.cht.add_person(json!({"_id": PATIENT, "type": "person", "name": "Achieng Otieno", "patient_id": "83288",
-        "date_of_death": "2026-11-02", "muted": "2026-11-03T00:00:00.000Z"}));
+    world.cht.add_person(
+        json!({"_id": PATIENT, "type": "person", "name": "Achieng Otieno", "patient_id": "83288",
+        "date_of_death": "2026-11-02", "muted": "2026-11-03T00:00:00.000Z"}),
+    );
     let (_, patient) = world.look(&format!("/fhir/Patient/{PATIENT}")).await;
     assert_eq!((&patient["deceasedDateTime"], &patient["active"]), (&json!("2026-11-02"), &json!(false)));
     for nobody in ["home", "a-report", "%2e%2e%2fuser", "x%3Ftype=person", "%00%0a"] {
@@ -239,7 +246,8 @@ async fn each_look_up_is_in_the_audit_trail_with_whom_it_showed() {
     assert_eq!(world.found(&[("phone", "0712000101")]).await.len(), 2);
     assert_eq!(world.look(&format!("/fhir/Patient/{PATIENT}")).await.0, 200);
     assert_eq!(world.look(&format!("/fhir/Patient/{PATIENT}/$everything")).await.0, 200);
-    let trail = world.http.get(world.url("/fhir/AuditEvent?agent=portal&_count=10")).basic_auth("ops", Some(SECRET));
+    let trail =
+        world.http.get(world.url("/fhir/AuditEvent?agent=portal&_count=10")).basic_auth("ops", Some(SECRET));
     let (_, trail) = world.send(trail).await;
     let events = trail["entry"].as_array().expect("records");
     assert_eq!(events.len(), 3, "{trail}");

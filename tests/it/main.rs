@@ -20,6 +20,7 @@ mod openhim;
 mod pushes;
 mod raw;
 mod referral;
+mod results;
 mod rude;
 mod tls;
 mod tracing;

@@ -168,7 +168,10 @@ fn what_is_wrong_is_said_with_its_line_its_key_and_what_was_expected() {
             "[callbacks]\nallow = [\"http://x/\"]",
             "m.toml:2: callbacks.allow: `http://x/` is no host; expected emr.example.org or *.example.org",
         ),
-        (&client("roles = []"), "m.toml:4: clients.0.roles: expected one or more of push, fhir, admin, lookup"),
+        (
+            &client("roles = []"),
+            "m.toml:4: clients.0.roles: expected one or more of push, fhir, admin, lookup",
+        ),
         (
             &client("roles = [\"pull\"]"),
             "m.toml:4: clients.0.roles.0: found `pull`, expected one of `push`, `fhir`, `admin`, `lookup`",

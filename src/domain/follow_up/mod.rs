@@ -87,6 +87,18 @@ pub struct ReferralUpdate {
     pub record: RecordDraft,
 }
 
+/// What a clinic has found, given or planned, to be told to a CHW.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClinicResult {
+    pub identifier: Identifier,
+    pub subject: Subject,
+    /// It never should have been said.
+    pub withdrawn: bool,
+    /// The mapping that made the record.
+    pub mapping: String,
+    pub record: RecordDraft,
+}
+
 /// Resources for FHIR servers, about one patient or place.
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Draft {
@@ -133,6 +145,7 @@ pub enum Meaning {
     Outcome(Outcome),
     FollowUpRequest(FollowUpRequest),
     ReferralUpdate(ReferralUpdate),
+    Result(ClinicResult),
     Lapse(Lapse),
     /// Nothing to be done, and why.
     Ignored(String),

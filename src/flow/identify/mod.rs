@@ -8,6 +8,7 @@ mod referral;
 mod request;
 mod requester;
 mod reshape;
+mod result;
 mod trace;
 mod who;
 
@@ -98,7 +99,7 @@ pub async fn identify(
     transaction: &Transaction,
     translated: Translated,
 ) -> Result<(Plan, Facts), Stop> {
-    let mapping = translated.mapping.clone();
+    let mapping = made_for_servers(&translated);
     let mut draughtsman = Draughtsman {
         near,
         transaction,
@@ -119,6 +120,15 @@ pub async fn identify(
         draughtsman.part(entry, meaning).await?;
     }
     Ok((draughtsman.plan, draughtsman.facts))
+}
+
+/// The mappings of what goes to FHIR servers: what is told to a CHW beside it leads nowhere else.
+fn made_for_servers(translated: &Translated) -> String {
+    let told = |name: &&str| {
+        translated.parts.iter().any(|part| matches!(&part.meaning, Meaning::Result(r) if r.mapping == *name))
+    };
+    let names: Vec<&str> = translated.mapping.split('+').filter(|name| !told(name)).collect();
+    names.join("+")
 }
 
 impl Draughtsman<'_> {
@@ -152,6 +162,7 @@ impl Draughtsman<'_> {
             Meaning::Outcome(outcome) => self.outcome(outcome).await,
             Meaning::FollowUpRequest(request) => self.follow_up_request(request).await,
             Meaning::ReferralUpdate(update) => self.referral_update(update).await,
+            Meaning::Result(result) => self.result(result).await,
             Meaning::Lapse(lapse) => self.lapse(lapse).await,
             Meaning::Ignored(why) => Ok(note("ignored", None, why)),
             Meaning::Resources(_) => return Ok(()),

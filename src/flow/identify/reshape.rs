@@ -32,6 +32,11 @@ pub(super) fn scoped(mut meaning: Meaning, client: &str) -> Meaning {
             own.value(&mut update.resource);
             own.fields(&mut update.record.fields);
         }
+        Meaning::Result(result) => {
+            own.identifier(&mut result.identifier);
+            own.subject(&mut result.subject);
+            own.fields(&mut result.record.fields);
+        }
         Meaning::Lapse(lapse) => own.identifier(&mut lapse.identifier),
         Meaning::Ignored(_) => {}
     }

@@ -280,7 +280,8 @@ impl Cht for ChtApi {
 
     async fn reports_about(&self, subject: &str) -> Result<Vec<(String, i64)>, Failure> {
         let rows = self.rows_about(subject).await?;
-        let of = |row: &Value| Some((row["id"].as_str()?.to_string(), row["value"].as_i64().unwrap_or_default()));
+        let of =
+            |row: &Value| Some((row["id"].as_str()?.to_string(), row["value"].as_i64().unwrap_or_default()));
         Ok(rows.iter().filter_map(of).collect())
     }
 }

@@ -46,6 +46,14 @@ RuleSet: Subscribes
 * rest.resource[=].searchParam[1].name = "period"
 * rest.resource[=].searchParam[1].type = #date
 
+RuleSet: Tells(type)
+* rest.resource[+].type = {type}
+* rest.resource[=].documentation = "Kept on the FHIR servers, and told to the patient's CHW as the mapping clinic-result says."
+* rest.resource[=].interaction[0].code = #create
+* rest.resource[=].interaction[1].code = #update
+* rest.resource[=].conditionalCreate = true
+* rest.resource[=].conditionalUpdate = true
+
 RuleSet: LooksUp
 * rest.resource[=].documentation = "Read and searched for the role lookup: people of CHT as they are now, their places contained. One of _id, identifier, phone, or name with birthdate; also as POST to _search."
 * rest.resource[=].interaction[2].code = #read
@@ -131,5 +139,8 @@ Usage: #definition
 * insert Takes(#Practitioner, ChtPractitioner)
 * insert Takes(#PractitionerRole, ChtPractitionerRole)
 * insert Takes(#Location, ChtLocation)
+* insert Tells(#DiagnosticReport)
+* insert Tells(#MedicationRequest)
+* insert Tells(#Appointment)
 * insert Subscribes
 * insert Trail
