@@ -81,6 +81,7 @@ pub fn corridor(settings: &Settings, around: Surroundings, mappings: Arc<Mapping
         clock: around.clock.clone(),
         mappings: mappings.clone(),
         follow_up: settings.follow_up.clone(),
+        people: settings.people.clone(),
         facilities,
         journal: around.journal,
         cht: around.cht,

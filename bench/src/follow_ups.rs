@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+type Query = Box<dyn Fn(usize) -> String>;
+
 const STORES: [usize; 3] = [1_000, 10_000, 100_000];
 const SEARCHES: usize = 400;
 const LIST: usize = 10_000;
@@ -142,7 +144,7 @@ async fn searches(neighbours: &Neighbours) {
             known += more;
         }
         let any = |n: usize| 1 + n * 7_919 % store;
-        let queries: [(&str, Box<dyn Fn(usize) -> String>); 7] = [
+        let queries: [(&str, Query); 7] = [
             (
                 "open of a facility (KenyaEMR's pull)",
                 Box::new(move |n| format!("status=active,on-hold&performer:identifier={}", n % FACILITIES)),

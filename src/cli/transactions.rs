@@ -183,6 +183,7 @@ fn explained(t: &Transaction) -> String {
         let what = match &step.act {
             Act::Fhir { entries } => format!("{} resource(s)", entries.len()),
             Act::ChtRecord { record, .. } => format!("{} report", record.form),
+            Act::ChtPerson { .. } => "person".into(),
             Act::Callback { .. } => "callback".into(),
         };
         let status = serde_json::to_value(progress.status)

@@ -32,6 +32,7 @@ pub struct Settings {
     pub delivery: Delivery,
     pub translate: Translate,
     pub follow_up: FollowUp,
+    pub people: People,
     pub lookups: Lookups,
     pub callbacks: Callbacks,
     pub openhim: OpenHim,
@@ -277,6 +278,19 @@ impl FollowUp {
             program.and_then(|words| self.program(words)).map(|(_, own)| own.clone()).unwrap_or_default();
         (own.due_days.unwrap_or(self.due_days), own.expires_days.unwrap_or(self.expires_days))
     }
+}
+
+/// People who are met elsewhere first.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct People {
+    /// EMRs' Patients, and contacts to be traced whom CHT does not know, become persons in CHT.
+    pub create: bool,
+    /// The CHT place of whoever is said to be there: by an identifier (`system|value`), a reference
+    /// (`Organization/7`) or a name; capitals don't matter.
+    pub places: BTreeMap<String, String>,
+    /// The CHT place of those whom nothing else places; empty: they are not made.
+    pub holding_place: String,
 }
 
 /// People whom other systems look up in CHT.

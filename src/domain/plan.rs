@@ -22,6 +22,13 @@ pub enum Act {
         #[serde(default)]
         news: Option<News>,
     },
+    /// Create a person in CHT.
+    ChtPerson {
+        /// What `POST /api/v1/people` takes, with the `_id` that makes a repeat the same act.
+        body: Value,
+        /// Who that is in the crosswalk.
+        person: String,
+    },
     /// `PUT {address}/{Type}/{id}`, as HAPI's rest-hook Subscriptions do.
     Callback {
         address: String,

@@ -33,6 +33,10 @@ pub async fn deliver(
             let report = near.cht.create_record(record).await?;
             Ok(BTreeMap::from([("report".to_string(), report)]))
         }
+        Act::ChtPerson { body, .. } => {
+            let uuid = near.cht.create_person(body).await?;
+            Ok(BTreeMap::from([("person".to_string(), uuid)]))
+        }
         Act::Callback { address, full_url, resource, subscription } => {
             let ids: BTreeMap<&String, &String> = progress.iter().flat_map(|p| &p.ids).collect();
             let mut resource = resource.clone();

@@ -401,6 +401,8 @@ pub trait FhirServer: Send + Sync + 'static {
 pub trait Cht: Send + Sync + 'static {
     /// Creates the report, or finds the one that an earlier attempt made: its uuid.
     async fn create_record(&self, record: &Record) -> Result<String, Failure>;
+    /// Creates the person with the `_id` of the body, or finds that it is there: its uuid.
+    async fn create_person(&self, body: &Value) -> Result<String, Failure>;
     /// The person with this CHT uuid.
     async fn person(&self, uuid: &str) -> Result<Option<Value>, Failure>;
     /// The people with this short code.

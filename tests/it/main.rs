@@ -17,6 +17,7 @@ mod lookup;
 mod mappings;
 mod model;
 mod openhim;
+mod people;
 mod pushes;
 mod raw;
 mod referral;

@@ -308,6 +308,12 @@ impl Corridor {
                         self.note_news(transaction, news, &mut facts).await;
                     }
                 }
+                Act::ChtPerson { person, .. } => {
+                    if let Some(uuid) = progress.ids.get("person") {
+                        let confirmed = Identifier::new(system::IN_CHT, uuid);
+                        facts.links.push((confirmed, person.clone()));
+                    }
+                }
                 Act::Fhir { entries } => {
                     for entry in entries.iter() {
                         facts

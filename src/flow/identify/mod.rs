@@ -4,6 +4,7 @@ mod anchor;
 mod announce;
 mod end;
 mod outcome;
+mod people;
 mod referral;
 mod request;
 mod requester;
@@ -66,6 +67,7 @@ pub struct Neighbours {
     pub mappings: Arc<Mappings>,
     pub clock: Arc<dyn Clock>,
     pub follow_up: config::FollowUp,
+    pub people: config::People,
     /// Facilities whose referrals a client may see.
     pub facilities: BTreeMap<String, Vec<String>>,
 }
@@ -91,6 +93,8 @@ struct Draughtsman<'a> {
     learned: HashMap<String, Vec<Identifier>>,
     /// The step that what is planned now needs to have been done.
     needs: Option<usize>,
+    /// The steps that make people in CHT, by uuid.
+    made: HashMap<String, usize>,
 }
 
 /// Turns what a message means into what is to be done.
@@ -109,6 +113,7 @@ pub async fn identify(
         owners: HashMap::new(),
         learned: HashMap::new(),
         needs: None,
+        made: HashMap::new(),
     };
     let mut parts: Vec<(Option<usize>, Meaning)> = translated
         .parts
@@ -137,13 +142,27 @@ impl Draughtsman<'_> {
     async fn stored(&mut self, parts: &mut Vec<(Option<usize>, Meaning)>) -> Result<(), Stop> {
         let mut entries = Vec::new();
         let mut others = Vec::new();
+        let mut newcomers = Vec::new();
+        let mut at_home = Vec::new();
         for (entry, meaning) in parts.drain(..) {
             match meaning {
                 Meaning::Resources(draft) => {
-                    let own = self.resources(draft).await.map_err(|stop| at_entry(stop, entry))?;
-                    let last = own.last();
+                    let (mut own, person) =
+                        self.resources(draft).await.map_err(|stop| at_entry(stop, entry))?;
                     let kinds: Vec<&str> = own.iter().map(Entry::resource_type).collect();
-                    let text = format!("{} for {}", kinds.join(", "), self.destinations().join(", "));
+                    let mut text = format!("{} for {}", kinds.join(", "), self.destinations().join(", "));
+                    if let Some(person) = person.filter(|_| self.makes_people()) {
+                        match self.welcome(&mut own, &person).await? {
+                            Some(Ok(newcomer)) => {
+                                text = format!("{text}; a new person in CHT, placed by {}", newcomer.by);
+                                at_home.extend(self.told_at_home(&own, &newcomer.uuid));
+                                newcomers.push((newcomer, person));
+                            }
+                            Some(Err(why)) => text = format!("{text}; no new person in CHT: {why}"),
+                            None => {}
+                        }
+                    }
+                    let last = own.last();
                     let mut note = note("resources", last.map(|entry| entry.resource.clone()), text);
                     note.full_url = last.map(|entry| entry.full_url.clone());
                     note.create_only = last.is_some_and(|entry| entry.write == Write::CreateIfMissing);
@@ -154,7 +173,13 @@ impl Draughtsman<'_> {
             }
         }
         *parts = others;
-        self.send(entries).await
+        let first = self.plan.steps.len();
+        self.send_with(entries, &at_home).await?;
+        let written: Vec<usize> = (first..self.plan.steps.len()).collect();
+        for (newcomer, person) in newcomers {
+            self.make(newcomer, &person, &written);
+        }
+        Ok(())
     }
 
     async fn part(&mut self, entry: Option<usize>, meaning: Meaning) -> Result<(), Stop> {
@@ -173,7 +198,7 @@ impl Draughtsman<'_> {
     }
 
     /// Says whose they are, and what others of this client may refer to later.
-    async fn resources(&mut self, mut draft: Draft) -> Result<Vec<Entry>, Stop> {
+    async fn resources(&mut self, mut draft: Draft) -> Result<(Vec<Entry>, Option<String>), Stop> {
         if self.transaction.route == Route::ChtPatientIds {
             self.find_elsewhere(&mut draft).await?;
         }
@@ -189,7 +214,7 @@ impl Draughtsman<'_> {
         for entry in &draft.entries {
             self.keep_in_directory(&entry.resource);
         }
-        Ok(draft.entries)
+        Ok((draft.entries, person))
     }
 
     /// What happens to a request now.

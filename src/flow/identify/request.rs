@@ -17,7 +17,7 @@ impl Draughtsman<'_> {
         let identifier = self.called(self.own(request.identifier.clone())).await?;
         let known = self.follow_up(&identifier).await?;
         is_version(known.as_ref(), request.if_match.as_deref(), &request.resource)?;
-        let (person, uuid) = self.known_to_cht(&request.subject).await?;
+        let (person, uuid) = self.asked_about(&request).await?;
         if known.as_ref().is_some_and(|f| f.person != person) {
             return Err(Stop::Refused(refused(
                 &request.subject.path,
@@ -40,6 +40,21 @@ impl Draughtsman<'_> {
             State::Requested => self.ask_chw(request, asker, known).await,
             _ => self.moved(&request, asker, known).await,
         }
+    }
+
+    /// The patient as CHT knows them; one who came with the request may be made now.
+    async fn asked_about(&mut self, request: &FollowUpRequest) -> Result<(String, String), Stop> {
+        let unknown = match self.known_to_cht(&request.subject).await {
+            Err(Stop::Refused(refusal)) if matches!(refusal.code, "not-found" | "required") => refusal,
+            found => return found,
+        };
+        let made = match contained_patient(&request.resource) {
+            Some(patient) if !request.subject.identifiers.is_empty() && request.state == State::Requested => {
+                self.made_for(patient, &request.subject, &request.resource).await?
+            }
+            _ => None,
+        };
+        made.ok_or(Stop::Refused(unknown))
     }
 
     /// A CHW is to be asked, unless one has been.
@@ -323,11 +338,13 @@ impl Draughtsman<'_> {
     }
 
     pub(super) fn tell_cht(&mut self, record: Record, follow_up: Option<Identifier>, news: Option<News>) {
+        let about = ["patient_uuid", "patient_id"].iter().find_map(|key| record.fields.get(*key)?.as_str());
+        let needs = about.and_then(|uuid| self.made.get(uuid)).copied();
         self.plan.steps.push(Step {
             destination: "cht".into(),
             act: Act::ChtRecord { record, follow_up, news },
             after: None,
-            needs: None,
+            needs,
             part: self.plan.parts.len(),
         });
     }
@@ -352,6 +369,14 @@ pub(super) struct Asker {
 }
 
 const DAY: i64 = 86_400_000;
+
+/// The Patient that the request is about, if it contains them.
+fn contained_patient(request: &Value) -> Option<&Value> {
+    let element = super::reshape::subject_element(request);
+    let id = request[element]["reference"].as_str()?.strip_prefix('#')?;
+    let mut contained = request["contained"].as_array()?.iter();
+    contained.find(|one| one["resourceType"] == "Patient" && one["id"] == id)
+}
 
 /// How far a request is, and what only we write into it, is no content.
 const NO_CONTENT: &[&str] =

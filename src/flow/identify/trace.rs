@@ -4,6 +4,7 @@ use super::request::Asker;
 use super::{Draughtsman, Stop, note};
 use crate::domain::follow_up::{Contact, FollowUp, FollowUpRequest, Happening, State, Subject};
 use crate::domain::plan::{Act, PartNote};
+use serde_json::Value;
 
 impl Draughtsman<'_> {
     pub(super) async fn trace(
@@ -54,7 +55,7 @@ impl Draughtsman<'_> {
         if is_asked {
             return Ok(false);
         }
-        let (person, uuid) = self.traced_as(&contact, asker).await?;
+        let (person, uuid) = self.traced_as(&contact, &request.resource, asker).await?;
         let own = Asker {
             identifier,
             person,
@@ -76,22 +77,28 @@ impl Draughtsman<'_> {
         Ok(true)
     }
 
-    /// The contact's own person in CHT, else the index case's.
-    async fn traced_as(&mut self, contact: &Contact, asker: &Asker) -> Result<(String, String), Stop> {
-        let subject = Subject {
+    /// The contact's own person in CHT, who may be made now; else the index case's.
+    async fn traced_as(
+        &mut self,
+        contact: &Contact,
+        request: &Value,
+        asker: &Asker,
+    ) -> Result<(String, String), Stop> {
+        let mut subject = Subject {
             identifiers: contact.names.iter().map(|name| self.own(name.clone())).collect(),
             reference: None,
             path: "RelatedPerson.identifier".into(),
         };
-        if subject.identifiers.is_empty() {
-            return Ok((asker.person.clone(), asker.uuid.clone()));
+        match subject.identifiers.is_empty() {
+            // Nobody else is called so.
+            true => subject.identifiers.push(self.own(contact.identifier.clone())),
+            false => match self.known_to_cht(&subject).await {
+                Err(Stop::Refused(refusal)) if refusal.code == "not-found" => {}
+                found => return found,
+            },
         }
-        match self.known_to_cht(&subject).await {
-            Err(Stop::Refused(refusal)) if refusal.code == "not-found" => {
-                Ok((asker.person.clone(), asker.uuid.clone()))
-            }
-            found => found,
-        }
+        let made = self.made_for(&contact.person, &subject, request).await?;
+        Ok(made.unwrap_or_else(|| (asker.person.clone(), asker.uuid.clone())))
     }
 
     /// Claimed with the first of its contacts.

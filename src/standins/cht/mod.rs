@@ -135,6 +135,11 @@ impl Handle {
         lock(&self.cht.store).reports()
     }
 
+    /// Everybody.
+    pub fn people(&self) -> Vec<Value> {
+        lock(&self.cht.store).people()
+    }
+
     /// Uuids of the reports of each form and `external_id`. A second uuid is a duplicate.
     pub fn ledger(&self) -> BTreeMap<(String, String), Vec<String>> {
         let mut ledger = BTreeMap::<_, Vec<String>>::new();

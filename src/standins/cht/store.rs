@@ -85,6 +85,10 @@ impl Store {
         reports.into_iter().map(|saved| saved.doc.clone()).collect()
     }
 
+    pub(super) fn people(&self) -> Vec<Value> {
+        self.docs.values().map(|saved| &saved.doc).filter(|doc| is_person(doc)).cloned().collect()
+    }
+
     /// The person whom `fields` names: `patient_id` first, then `patient_uuid`. Either may hold
     /// the short code or the uuid. A number resolves to nobody.
     pub(super) fn patient(&self, fields: &Value) -> Option<&Value> {

@@ -209,6 +209,24 @@ impl Cht for ChtApi {
         Ok(uuid)
     }
 
+    async fn create_person(&self, body: &Value) -> Result<String, Failure> {
+        let uuid = body["_id"].as_str().unwrap_or_default();
+        let request = self.request(Method::POST, "/api/v1/people");
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
+        let answer = checked(self.http.send(request, "CHT").await?)?;
+        match answer.status.as_u16() {
+            200 if answer.json().is_some_and(|json| json["id"] == uuid) => Ok(uuid.to_string()),
+            200 => Err(Failure::transient("CHT answered 200 without the id of the person")),
+            // There already: by an earlier attempt, since nobody else derives this id.
+            409 => Ok(uuid.to_string()),
+            404 => Err(Failure::permanent(
+                "CHT has no such place; name one of CHT's places in [people], then rerun",
+            )
+            .in_words(answer.words())),
+            _ => Err(answer.failure("CHT")),
+        }
+    }
+
     async fn person(&self, uuid: &str) -> Result<Option<Value>, Failure> {
         if !is_plain(uuid) {
             return Ok(None);
