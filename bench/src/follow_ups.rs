@@ -143,7 +143,7 @@ async fn searches(neighbours: &Neighbours) {
             settled(&it).await;
             known += more;
         }
-        let any = |n: usize| 1 + n * 7_919 % store;
+        let any = move |n: usize| 1 + n * 7_919 % store;
         let queries: [(&str, Query); 7] = [
             (
                 "open of a facility (KenyaEMR's pull)",
