@@ -26,7 +26,7 @@ pub async fn measure(neighbours: &Neighbours) {
 
 /// Request `number`, about a person of its own. Every 20,000th is of a facility that sends hardly any.
 fn request(number: usize) -> Value {
-    let facility = if number.is_multiple_of(20_000) { 9_999 } else { number % FACILITIES };
+    let facility = if number % 20_000 == 1 { 9_999 } else { number % FACILITIES };
     json!({"resourceType": "ServiceRequest", "status": "active", "intent": "order",
         "identifier": [{"system": "urn:emr:requests", "value": format!("SR-{number}")}],
         "category": [{"text": "HIV"}], "code": {"text": "Find patient lost to follow-up"},

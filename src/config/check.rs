@@ -126,6 +126,7 @@ fn server(settings: &Settings, errors: &mut Errors) {
 /// Plain segments, and not the beginning of a route.
 fn is_base_path(path: &str) -> bool {
     const OWN: &[&str] = &[
+        "afyastat",
         "cht",
         "encounter",
         "endpoint",

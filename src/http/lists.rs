@@ -14,9 +14,10 @@ use crate::flow::confirm::operation_outcome;
 use crate::flow::corridor::Message;
 use crate::flow::follow_ups::{Item, List};
 use crate::flow::ports::{Accepted, JournalError};
-use crate::translate::{Refusal, TYPES, add_problems, check_fhir, check_names};
+use crate::translate::{self, Refusal, TYPES, add_problems, check_fhir, check_names};
 use axum::extract::{Request, State};
 use axum::response::Response;
+use hyper::StatusCode;
 use hyper::header::{CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, json};
 
@@ -241,6 +242,34 @@ async fn broken_off(mut items: Items<'_>, refused: Response) -> Response {
         Ok(()) => refused,
         Err(error) => items.door.unsafe_now(Reader::Fhir, &error),
     }
+}
+
+/// What KenyaEMR's Afyastat module posts. It takes 200 and 201 for "taken" and repeats whatever else it is told: what
+/// is safe is taken, and each document is answered by itself.
+pub(super) async fn afyastat(State(door): State<Door>, request: Request) -> Response {
+    let opened = match door.open(request, Reader::Fhir, ROLES).await {
+        Ok(opened) => opened,
+        Err(refused) => return *refused,
+    };
+    let read = match opened.read(door.0.limits).await {
+        Ok(read) => read,
+        Err(refused) => return *refused,
+    };
+    let requests = match translate::afyastat(&read.body) {
+        Ok(requests) => requests,
+        Err(problem) => return reply::problems(400, &[problem]),
+    };
+    let mut items = Items::new(&door, read.caller, read.idempotency_key, false);
+    for item in requests {
+        if let Err(error) = items.add(item.map_err(|problem| vec![problem])).await {
+            return door.unsafe_now(Reader::Fhir, &error);
+        }
+    }
+    let mut response = items.finish().await;
+    if response.status() == StatusCode::ACCEPTED {
+        *response.status_mut() = StatusCode::OK;
+    }
+    response
 }
 
 /// What became of a list: 202 while some of it is open, then a batch-response.

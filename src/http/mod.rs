@@ -144,6 +144,7 @@ impl Door {
             .route("/fhir/Patient/{id}/$everything", get(patients::everything))
             .route("/fhir/{Type}", post(fhir::create).put(fhir::update_by_identifier).get(requests::search))
             .route("/fhir/{Type}/{id}", put(fhir::update).get(fhir::read))
+            .route("/afyastat", post(lists::afyastat))
             .route("/lists/{id}", get(lists::show))
             .route("/transactions", get(admin::list))
             .route("/transactions/{id}", get(admin::show))

@@ -1,6 +1,7 @@
 //! What a message means. Pure: no clock, no network, no store.
 //!
 //! The corridor knows this door only; behind it stands one file a kind of message.
+mod afyastat;
 mod conformance;
 mod contacts;
 mod drop_in;
@@ -21,6 +22,7 @@ mod store;
 mod values;
 mod withdrawal;
 
+pub use afyastat::afyastat;
 pub use conformance::{Conformance, capabilities};
 pub use guess::guess_route;
 pub(crate) use inbound::{focus_of, requester_of};

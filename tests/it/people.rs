@@ -295,6 +295,45 @@ async fn a_contact_of_two_indexes_is_one_person_and_one_without_a_number_is_nobo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_afyastat_posts_is_taken_once_and_each_document_answered() {
+    let world = settled_land(&[("PEOPLE__HOLDING_PLACE", "waiting")]).await;
+    let described = crate::description::shipped("mediator-config/openapi.json");
+    let mut post = described["components"]["examples"]["afyastat"]["value"].clone();
+    let mut linked = post["docs"][0].clone();
+    linked["_id"] = json!("0d2f6f5e-3a51-4c39-8a3c-6c8f3d0b1c18");
+    linked["record_purpose"] = json!("linkage");
+    linked["fields"]["name"] = json!("Akinyi Ouma");
+    linked["fields"]["date_tested_positive"] = json!("2026-10-01");
+    let mut nameless = post["docs"][0].clone();
+    nameless["_id"] = json!("0d2f6f5e-3a51-4c39-8a3c-6c8f3d0b1c19");
+    nameless["fields"] = json!({});
+    post["docs"].as_array_mut().expect("a list").extend([linked, nameless]);
+    for _ in 0..2 {
+        let (status, answer) = world.post("/afyastat", &post).await;
+        let statuses: Vec<&str> = answer["entry"]
+            .as_array()
+            .expect("answers")
+            .iter()
+            .map(|entry| entry["response"]["status"].as_str().expect("a status"))
+            .collect();
+        assert_eq!(
+            (status, &statuses[..]),
+            (200, &["201 Created", "201 Created", "400 Bad Request"][..]),
+            "{answer}"
+        );
+    }
+    world.settled().await;
+    let reports = world.cht.reports();
+    let forms: Vec<&str> = reports.iter().map(|report| report["form"].as_str().expect("a form")).collect();
+    assert_eq!(forms, ["CONTACT_TRACING", "LTFU_REQUEST"]);
+    assert!(reports.iter().all(|report| report["errors"] == json!([])), "{reports:?}");
+    let mut names: Vec<Value> = world.newcomers().iter().map(|person| person["name"].clone()).collect();
+    names.sort_by_key(Value::to_string);
+    assert_eq!(names, ["Akinyi Ouma", "Otieno Ouma"]);
+    assert_eq!(world.post("/afyastat", &json!({"timestamp": "x"})).await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_index_whom_cht_does_not_know_is_made_of_what_came_along() {
     let world = settled_land(&[]).await;
     let mut request = tracing("CT-1", &[related("b", "Akinyi Ouma", None)]);
