@@ -9,6 +9,7 @@ use crate::domain::message::Route;
 use crate::translate::{Refusal, Source};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use tokio::time::Instant;
 
 /// People that one look-up may find: whoever finds more has not said whom they look for.
 const MOST: usize = 100;
@@ -63,14 +64,24 @@ impl From<JournalError> for Unanswered {
 
 type Answer<T> = Result<T, Unanswered>;
 
-/// `now` is that of the look-up, in milliseconds since 1970.
+/// `now` is that of the look-up, in milliseconds since 1970; `until` is when its caller goes.
 pub struct Lookups<'a> {
     pub near: &'a Neighbours,
     pub now: i64,
+    pub until: Instant,
+}
+
+/// Whom a look-up found.
+#[derive(Default)]
+pub struct People {
+    pub found: Vec<Found>,
+    /// Why there is somebody of whom no Patient can be made.
+    pub left_out: Option<Refusal>,
 }
 
 impl Lookups<'_> {
-    pub async fn people(&self, by: &By) -> Answer<Vec<Found>> {
+    /// Those who are `wanted` besides.
+    pub async fn people(&self, by: &By, wanted: impl Fn(&Value) -> bool) -> Answer<People> {
         let docs = match by {
             By::Identifier(identifier) => {
                 let uuids = self.named(identifier).await?;
@@ -79,16 +90,26 @@ impl Lookups<'_> {
             By::Phone(phone) => self.with_phone(phone).await?,
             By::Name(name) => self.with_name(name).await?,
         };
-        if docs.len() > MOST {
-            return Err(Unanswered::TooMany(MOST));
+        let mut people = People::default();
+        for doc in &docs {
+            match self.found(doc) {
+                Ok(found) => people.found.extend(found.filter(|found| wanted(&found.patient))),
+                Err(why) => people.left_out = Some(why),
+            }
         }
-        let found = docs.iter().map(|doc| self.found(doc)).collect::<Answer<Vec<_>>>()?;
-        Ok(found.into_iter().flatten().collect())
+        match people.found.len() {
+            0..=MOST => Ok(people),
+            _ => Err(Unanswered::TooMany(MOST)),
+        }
     }
 
     pub async fn person(&self, uuid: &str) -> Answer<Option<Found>> {
-        let mut found = self.people(&By::Identifier(Identifier::new(system::CHT_UUID, uuid))).await?;
-        Ok(found.pop())
+        let named = By::Identifier(Identifier::new(system::CHT_UUID, uuid));
+        let mut people = self.people(&named, |_| true).await?;
+        match (people.found.pop(), people.left_out) {
+            (None, Some(why)) => Err(Unanswered::Untranslated(why)),
+            (found, _) => Ok(found),
+        }
     }
 
     /// The reports from `skip` on, newest first, `count` of them.
@@ -160,15 +181,20 @@ impl Lookups<'_> {
         };
         let mut uuids = BTreeSet::new();
         for shape in mappings.phone_shapes(phone) {
-            uuids.extend(self.ask(self.near.cht.people_with_word(&shape, MOST)).await?);
+            uuids.extend(self.ask(self.near.cht.people_with_word(&shape, CANDIDATES)).await?);
         }
-        if uuids.len() > MOST {
+        for written in mappings.phone_spellings(phone) {
+            for field in PHONES {
+                uuids.extend(self.ask(self.near.cht.people_with(field, &written)).await?);
+            }
+        }
+        if uuids.len() > CANDIDATES {
             return Err(Unanswered::TooMany(MOST));
         }
         let known: BTreeSet<String> = docs.iter().filter_map(uuid_of).collect();
         docs.extend(self.hydrated(&uuids.difference(&known).cloned().collect::<Vec<_>>()).await?);
         let is_theirs = |doc: &Value| {
-            let phones = ["phone", "phone_alternate"].iter().filter_map(|key| doc[*key].as_str());
+            let phones = PHONES.iter().filter_map(|key| doc[*key].as_str());
             phones.into_iter().any(|own| mappings.phone(own) == number)
         };
         docs.retain(is_theirs);
@@ -204,16 +230,17 @@ impl Lookups<'_> {
     async fn ask<T>(&self, question: impl Future<Output = Result<T, Failure>>) -> Answer<T> {
         self.near.guard.enter("cht").await?;
         let mut call = Call::of(&*self.near.guard, "cht");
-        let answer = question.await;
+        let late = || Failure::transient("CHT did not answer in time");
+        let answer = tokio::time::timeout_at(self.until, question).await.unwrap_or_else(|_| Err(late()));
         call.end(answer.as_ref().err());
         Ok(answer?)
     }
 
     /// A patient; whoever else is a person in CHT, such as a CHW, is none.
-    fn found(&self, doc: &Value) -> Answer<Option<Found>> {
-        let Some(uuid) = uuid_of(doc) else { return Ok(None) };
-        let made = self.entries_of(doc).map_err(Unanswered::Untranslated)?;
+    fn found(&self, doc: &Value) -> Result<Option<Found>, Refusal> {
         // A report makes its patient too, and is not that person.
+        let Some(uuid) = uuid_of(doc).filter(|_| doc["type"] != "data_record") else { return Ok(None) };
+        let made = self.entries_of(doc)?;
         let is_own = |made: &Value| made["resourceType"] == "Patient" && names_of(made).contains(&uuid);
         let patient = made.into_iter().map(|entry| entry.resource).find(is_own);
         let Some(mut patient) = patient else { return Ok(None) };
@@ -254,7 +281,10 @@ impl Lookups<'_> {
     }
 }
 
-/// People whose names are compared with one that is looked for.
+/// What a person's numbers stand in.
+const PHONES: &[&str] = &["phone", "phone_alternate"];
+
+/// People who are compared with one that is looked for.
 const CANDIDATES: usize = 300;
 
 fn uuid_of(doc: &Value) -> Option<String> {
@@ -338,18 +368,24 @@ fn references(value: &Value) -> BTreeSet<String> {
     }
 }
 
-/// Each once, without the patient, who is called by the uuid.
+/// Each once, without the patient, who is called by the uuid. What a report says of somebody else, such as a newborn, is
+/// not the person's.
 fn about(entries: Vec<Entry>, uuid: &str) -> Vec<Entry> {
-    let is_patient = |entry: &&Entry| entry.resource_type() == "Patient";
-    let names: BTreeMap<String, String> = entries
-        .iter()
-        .filter(is_patient)
-        .map(|entry| (entry.full_url.clone(), format!("Patient/{uuid}")))
-        .collect();
+    let (patients, others): (Vec<Entry>, Vec<Entry>) =
+        entries.into_iter().partition(|entry| entry.resource_type() == "Patient");
+    let is_own = |patient: &Entry| names_of(&patient.resource).iter().any(|name| name == uuid);
+    let (own, strangers): (Vec<Entry>, Vec<Entry>) = patients.into_iter().partition(is_own);
+    let names: BTreeMap<String, String> =
+        own.into_iter().map(|patient| (patient.full_url, format!("Patient/{uuid}"))).collect();
+    let strangers: BTreeSet<String> = strangers.into_iter().map(|patient| patient.full_url).collect();
+    let is_of_another = |entry: &Entry| {
+        let whose = ["subject", "patient", "for"].map(|key| entry.resource[key]["reference"].as_str());
+        whose.into_iter().flatten().any(|name| strangers.contains(name))
+    };
     let mut seen = BTreeSet::new();
-    let others = entries.into_iter().filter(|entry| entry.resource_type() != "Patient");
     others
-        .filter(|entry| seen.insert(entry.full_url.clone()))
+        .into_iter()
+        .filter(|entry| !is_of_another(entry) && seen.insert(entry.full_url.clone()))
         .map(|mut entry| {
             refer(&mut entry.resource, &names);
             entry

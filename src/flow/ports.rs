@@ -414,6 +414,8 @@ pub trait Cht: Send + Sync + 'static {
     async fn contacts_with_phone(&self, phone: &str) -> Result<Vec<Value>, Failure>;
     /// Uuids of people of whose texts one word begins like this; `most` at the most.
     async fn people_with_word(&self, word: &str, most: usize) -> Result<Vec<String>, Failure>;
+    /// Uuids of people of whom a field is written exactly so; capitals don't matter.
+    async fn people_with(&self, field: &str, written: &str) -> Result<Vec<String>, Failure>;
     /// Uuids of the reports about somebody, by uuid or short code, and when each was written (ms since 1970).
     async fn reports_about(&self, subject: &str) -> Result<Vec<(String, i64)>, Failure>;
 }

@@ -11,7 +11,7 @@ use crate::domain::follow_up::Span;
 use crate::domain::identifier::{Identifier, system};
 use crate::flow::confirm::operation_outcome;
 use crate::flow::lookups::{By, Found, Unanswered};
-use crate::flow::ports::Failure;
+use crate::flow::ports::{Failure, FailureKind};
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use governor::clock::{Clock, DefaultClock};
@@ -174,21 +174,28 @@ impl Door {
         let asked =
             asked_of(pairs).map_err(|why| Box::new(refusal(Reader::Fhir, 400, "invalid", "", &why)))?;
         let Asker { caller, base } = &asker;
-        let lookups = self.corridor().lookups();
-        let mut found = self.in_turn(caller, lookups.people(&asked.by)).await?;
-        found.retain(|person| is_born_within(&person.patient, asked.born));
+        let lookups = self.corridor().lookups(self.within());
+        let wanted = |patient: &Value| is_born_within(patient, asked.born);
+        let people = self.in_turn(caller, lookups.people(&asked.by, wanted)).await?;
+        let found = people.found;
         let mut keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
         keys.sort_unstable();
         let act = Act::Searched { path: "/fhir/Patient".into(), query: keys.join("&") };
         self.shows(Reader::Fhir, caller, act, None, found.iter().map(named).collect()).await?;
         let links = vec![link("self", base, "Patient", pairs)];
         let total = found.len();
-        let entries = found.into_iter().map(|person| entry(base, person.patient, Mode::Match)).collect();
+        let matches = found.into_iter().map(|person| entry(base, person.patient, Mode::Match));
+        let mut entries: Vec<Value> = matches.collect();
+        entries.extend(people.left_out.map(|why| {
+            let text = format!("somebody of whom no Patient can be made: {}", why.message);
+            let outcome = operation_outcome("warning", "processing", &why.path, &text);
+            json!({"resource": outcome, "search": {"mode": "outcome"}})
+        }));
         Ok(json_response(Reader::Fhir, 200, &searchset(links, Some(total), entries)))
     }
 
     async fn shown(&self, asker: Asker, id: &str) -> Result<Response, Box<Response>> {
-        let lookups = self.corridor().lookups();
+        let lookups = self.corridor().lookups(self.within());
         let found = self.in_turn(&asker.caller, lookups.person(id)).await?;
         let Some(person) = found else { return Err(nobody()) };
         let act = Act::Read { what: format!("Patient/{}", person.uuid) };
@@ -200,7 +207,7 @@ impl Door {
         let (skip, count) =
             page_of(pairs).map_err(|why| Box::new(refusal(Reader::Fhir, 400, "invalid", "", &why)))?;
         let Asker { caller, base } = &asker;
-        let lookups = self.corridor().lookups();
+        let lookups = self.corridor().lookups(self.within());
         let found = self.in_turn(caller, lookups.everything(id, skip, count)).await?;
         let Some(all) = found else { return Err(nobody()) };
         let what = format!("Patient/{}/$everything", all.person.uuid);
@@ -224,24 +231,23 @@ impl Door {
         Ok(json_response(Reader::Fhir, 200, &searchset(links, None, entries)))
     }
 
-    /// When it is the client's turn, and for no longer than a caller waits.
+    /// How long a caller waits.
+    fn within(&self) -> Duration {
+        Duration::from_millis(self.0.answer_within.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// When it is the client's turn, for which it waits no longer than for an answer.
     async fn in_turn<T>(
         &self,
         caller: &Caller,
         lookup: impl Future<Output = Result<T, Unanswered>>,
     ) -> Result<T, Box<Response>> {
-        let within = Duration::from_millis(
-            self.deadline().saturating_sub(self.corridor().steady()).try_into().unwrap_or_default(),
-        );
-        let in_turn = async {
-            let _turn = self.0.turns.take(&caller.id).await?;
-            lookup.await.map_err(|why| Box::new(self.unanswered(why)))
-        };
-        let late = || {
-            let text = "CHT did not answer in time; try again later";
-            Box::new(refusal(Reader::Fhir, 503, "timeout", "", text))
-        };
-        tokio::time::timeout(within, in_turn).await.unwrap_or_else(|_| Err(late()))
+        let turn = tokio::time::timeout(self.within(), self.0.turns.take(&caller.id)).await;
+        let _turn = turn.unwrap_or_else(|_| {
+            let text = "too many look-ups at once (lookups.max_concurrent); try again";
+            Err(Box::new(refusal(Reader::Fhir, 503, "throttled", "", text)))
+        })?;
+        lookup.await.map_err(|why| Box::new(self.unanswered(why)))
     }
 
     fn unanswered(&self, why: Unanswered) -> Response {
@@ -262,7 +268,17 @@ impl Door {
 
 fn cht_failed(failure: &Failure) -> Response {
     tracing::warn!(kind = ?failure.kind, "a look-up was not answered");
-    refusal(Reader::Fhir, 503, "transient", "", &format!("CHT cannot be asked now: {}", failure.message))
+    // Our credentials are nothing to whoever looks somebody up.
+    let why = match failure.kind {
+        FailureKind::Unauthorised => "it does not let the mediator in",
+        _ => &failure.message,
+    };
+    let text = format!("CHT cannot be asked now: {why}");
+    let refused = refusal(Reader::Fhir, 503, "transient", "", &text);
+    match failure.kind {
+        FailureKind::Transient(Some(wait)) | FailureKind::Fault(Some(wait)) => retry_after(refused, wait),
+        _ => refused,
+    }
 }
 
 fn nobody() -> Box<Response> {

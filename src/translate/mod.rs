@@ -291,7 +291,12 @@ impl Mappings {
         values::phone(written, &self.settings.default_country)
     }
 
-    /// The other shapes in which people write it, as one word.
+    /// As it is written in groups, where people live and abroad, and as it was asked for.
+    pub fn phone_spellings(&self, written: &str) -> Vec<String> {
+        values::phone_spellings(written, &self.settings.default_country)
+    }
+
+    /// The shapes in which people write it as one word.
     pub fn phone_shapes(&self, written: &str) -> Vec<String> {
         values::phone_shapes(written, &self.settings.default_country)
     }

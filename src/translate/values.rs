@@ -140,16 +140,30 @@ pub(super) fn phone(raw: &str, country: &str) -> String {
     }
 }
 
-/// As people write it where they live, and abroad without the plus.
+/// As people write it in groups, and as it was written.
+pub(super) fn phone_spellings(raw: &str, country: &str) -> Vec<String> {
+    let number = phonenumber::parse(country.parse().ok(), raw).ok().filter(phonenumber::is_valid);
+    let grouped = number.map(|number| {
+        [phonenumber::Mode::National, phonenumber::Mode::International]
+            .map(|mode| number.format().mode(mode).to_string())
+    });
+    let mut all: Vec<String> = grouped.into_iter().flatten().chain([raw.trim().to_string()]).collect();
+    all.retain(|written| written.contains([' ', '-']));
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// As one word: where people live, and abroad with and without the plus.
 pub(super) fn phone_shapes(raw: &str, country: &str) -> Vec<String> {
     let digits = |text: String| text.chars().filter(char::is_ascii_digit).collect::<String>();
     let Some(number) = phonenumber::parse(country.parse().ok(), raw).ok().filter(phonenumber::is_valid)
     else {
         return vec![digits(raw.to_string())];
     };
-    [phonenumber::Mode::National, phonenumber::Mode::E164]
-        .map(|mode| digits(number.format().mode(mode).to_string()))
-        .to_vec()
+    let national = digits(number.format().mode(phonenumber::Mode::National).to_string());
+    let whole = number.format().mode(phonenumber::Mode::E164).to_string();
+    vec![national, digits(whole.clone()), whole]
 }
 
 /// Numbers of a text such as `-0.52 35.27 1650 5`, or the members of an object, as latitude, longitude and
@@ -285,7 +299,8 @@ mod tests {
         ] {
             assert_eq!(phone(raw, country), expected);
         }
-        assert_eq!(phone_shapes("+254 712 345 678", "KE"), ["0712345678", "254712345678"]);
+        assert_eq!(phone_shapes("+254 712 345 678", "KE"), ["0712345678", "254712345678", "+254712345678"]);
+        assert_eq!(phone_spellings("0712-345 678", "KE"), ["+254 712 345678", "0712 345678", "0712-345 678"]);
         assert_eq!(phone_shapes("077-12", "KE"), ["07712"]);
     }
 

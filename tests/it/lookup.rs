@@ -19,7 +19,7 @@ fn know_household(world: &World) {
     let parent = json!({"_id": "home", "parent": {"_id": "area", "parent": {"_id": "district"}}});
     for (id, name, code, phone, born) in [
         (PATIENT, "Achieng Otieno", "83288", "+254712000101", "1992-03-14"),
-        (OTHER, "Otieno Ouma", "83289", "0712000101", "1961-01-01"),
+        (OTHER, "Otieno Ouma", "83289", "0712 000101", "1961-01-01"),
     ] {
         world.cht.add_person(
             json!({"_id": id, "type": "person", "name": name, "patient_id": code, "phone": phone,
@@ -158,6 +158,13 @@ async fn everything_is_the_persons_own_and_what_the_mappings_cover() {
         }
         world.cht.add_person(report);
     }
+    // A newborn of hers is somebody else.
+    let mut delivery = fixture("full-report-09")["body"]["doc"].clone();
+    delivery["patient"] = world.cht.hydrated(PATIENT).expect("a person");
+    for key in ["patient_id", "patient_uuid"] {
+        delivery["fields"][key] = json!(PATIENT);
+    }
+    world.cht.add_person(delivery);
     world.cht.add_person(json!({"_id": "unmapped", "type": "data_record", "form": "LTFU_REQUEST",
         "reported_date": 1_795_000_000_009_i64, "fields": {"patient_id": "83288", "secret": "Test"}}));
     let mut seen = BTreeSet::new();
@@ -172,6 +179,10 @@ async fn everything_is_the_persons_own_and_what_the_mappings_cover() {
         assert_eq!(entries.iter().filter(is_patient).count(), 1, "{bundle}");
         let text = bundle.to_string();
         assert!(!text.contains(OTHER) && !text.contains("of-another"), "somebody else's");
+        assert!(
+            !text.contains("birth_weight") && !text.contains("d49f753b-a064-4cd1-9e1d-c38ad1d0e2ae"),
+            "a newborn's"
+        );
         let encounters = entries.iter().filter(|entry| entry["resource"]["resourceType"] == "Encounter");
         for encounter in encounters {
             let resource = &encounter["resource"];
@@ -185,7 +196,8 @@ async fn everything_is_the_persons_own_and_what_the_mappings_cover() {
         next = link.and_then(|link| Some(format!("/fhir{}", link["url"].as_str()?.split_once("/fhir")?.1)));
         pages += 1;
     }
-    assert_eq!((pages, seen), (2, ids(["report-1", "report-2", "report-3"])));
+    let delivery = "ffb413ba-2e63-4e7c-adf3-c84a737d6d4e";
+    assert_eq!((pages, seen), (3, ids(["report-1", "report-2", "report-3", delivery])));
     assert_eq!(world.look("/fhir/Patient/home/$everything").await.0, 404);
 }
 
@@ -237,7 +249,47 @@ async fn a_cht_that_is_down_or_slow_is_said_to_be() {
     assert_eq!(world.look(&format!("/fhir/Patient/{PATIENT}")).await.0, 200);
     world.cht.faults().hang_next(1, 60_000);
     let (status, outcome) = world.look(&format!("/fhir/Patient/{PATIENT}")).await;
-    assert_eq!((status, &outcome["issue"][0]["code"]), (503, &json!("timeout")), "{outcome}");
+    assert_eq!((status, &outcome["issue"][0]["code"]), (503, &json!("transient")), "{outcome}");
+    assert!(outcome.to_string().contains("did not answer in time"), "{outcome}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cht_that_hangs_is_left_alone_for_a_while_and_one_bad_document_spoils_no_search() {
+    let further = [
+        ("SERVER__ANSWER_WITHIN_MS", "3000"),
+        ("DELIVERY__BREAKER_PAUSE_MS", "60000"),
+        ("DELIVERY__BREAKER_FAILURES", "3"),
+    ];
+    let world = guarded(&further).await;
+    world.cht.add_person(
+        json!({"_id": "odd", "type": "person", "name": "Otieno Odd", "date_of_birth": "some day",
+        "phone": "+254712000101"}),
+    );
+    let request =
+        world.http.get(world.url("/fhir/Patient?phone=0712000101")).basic_auth("portal", Some(SECRET));
+    let (status, bundle) = world.send(request).await;
+    let modes: Vec<&str> = bundle["entry"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .map(|entry| entry["search"]["mode"].as_str().expect("a mode"))
+        .collect();
+    assert_eq!((status, &modes[..]), (200, &["match", "match", "outcome"][..]), "{bundle}");
+    world.cht.faults().hang_next(3, 60_000);
+    for _ in 0..3 {
+        assert_eq!(world.look(&format!("/fhir/Patient/{PATIENT}")).await.0, 503);
+    }
+    let before = world.cht.faults().calls().len();
+    let request =
+        world.http.get(world.url(&format!("/fhir/Patient/{PATIENT}"))).basic_auth("portal", Some(SECRET));
+    let answer = request.send().await.expect("an answer");
+    let wait: u64 = answer.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
+    assert_eq!(
+        (answer.status().as_u16(), world.cht.faults().calls().len()),
+        (503, before),
+        "it is not asked"
+    );
+    assert!(wait > 5, "{wait}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

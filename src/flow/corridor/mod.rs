@@ -230,9 +230,10 @@ impl Corridor {
         &self.inner.near.guard
     }
 
-    /// What may be looked up now.
-    pub fn lookups(&self) -> Lookups<'_> {
-        Lookups { near: &self.inner.near, now: self.now() }
+    /// What may be looked up now, within this time.
+    pub fn lookups(&self, within: Duration) -> Lookups<'_> {
+        let until = tokio::time::Instant::now() + within;
+        Lookups { near: &self.inner.near, now: self.now(), until }
     }
 
     /// What a client may see.

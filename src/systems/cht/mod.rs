@@ -282,7 +282,28 @@ impl Cht for ChtApi {
         if !(3..=100).contains(&word.chars().count()) || word.contains([':', ' ']) {
             return Ok(Vec::new());
         }
-        let path = format!("/api/v1/contact/uuid?type=person&freetext={}", encode(&word.to_lowercase()));
+        self.people_by(word, most).await
+    }
+
+    async fn people_with(&self, field: &str, written: &str) -> Result<Vec<String>, Failure> {
+        if !(3..=100).contains(&written.chars().count()) {
+            return Ok(Vec::new());
+        }
+        self.people_by(&format!("{field}:{written}"), usize::MAX).await
+    }
+
+    async fn reports_about(&self, subject: &str) -> Result<Vec<(String, i64)>, Failure> {
+        let rows = self.rows_about(subject).await?;
+        let of =
+            |row: &Value| Some((row["id"].as_str()?.to_string(), row["value"].as_i64().unwrap_or_default()));
+        Ok(rows.iter().filter_map(of).collect())
+    }
+}
+
+impl ChtApi {
+    /// Of CHT's full-text index, all pages; `most` at the most.
+    async fn people_by(&self, text: &str, most: usize) -> Result<Vec<String>, Failure> {
+        let path = format!("/api/v1/contact/uuid?type=person&freetext={}", encode(&text.to_lowercase()));
         let mut found = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -294,13 +315,6 @@ impl Cht for ChtApi {
                 return Ok(found);
             }
         }
-    }
-
-    async fn reports_about(&self, subject: &str) -> Result<Vec<(String, i64)>, Failure> {
-        let rows = self.rows_about(subject).await?;
-        let of =
-            |row: &Value| Some((row["id"].as_str()?.to_string(), row["value"].as_i64().unwrap_or_default()));
-        Ok(rows.iter().filter_map(of).collect())
     }
 }
 
