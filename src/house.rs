@@ -403,6 +403,7 @@ fn options(settings: &Settings) -> Options {
         },
         index_lag: Duration::from_millis(settings.cht.index_lag_ms),
         max_running: busiest + settings.cht.max_concurrent + 64,
+        holds_up: Duration::from_millis(settings.callbacks.holds_up_ms),
     }
 }
 

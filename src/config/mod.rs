@@ -312,6 +312,8 @@ pub struct Callbacks {
     pub allow_private: bool,
     pub timeout_ms: u64,
     pub max_concurrent: usize,
+    /// How long one that is not taken may hold up what else is about its patient.
+    pub holds_up_ms: u64,
 }
 
 #[derive(Clone, Deserialize)]

@@ -1,7 +1,7 @@
 //! The last step: what the caller is told, and kept so that a repeat is told the same.
 use super::ports::{Answer, Transaction};
 use crate::domain::message::Route;
-use crate::domain::plan::{Act, PartNote, Plan, Status};
+use crate::domain::plan::{Act, PartNote, Plan, Status, StepStatus};
 use crate::translate::Refusal;
 use serde_json::{Value, json};
 
@@ -14,9 +14,19 @@ pub fn answer(transaction: &Transaction, status: Status, refusal: Option<&Refusa
         return cht(&transaction.head.id, status, transaction.error.as_deref());
     }
     match status {
+        // Whoever could not be told of it is an operator's business: it has been done.
+        Status::Failed if refusal.is_none() && only_untold(transaction) => fhir(transaction),
         Status::Failed => failed(transaction, refusal),
         _ => fhir(transaction),
     }
+}
+
+/// All has been done but to call somebody back.
+fn only_untold(transaction: &Transaction) -> bool {
+    let Some(plan) = &transaction.plan else { return false };
+    plan.steps.iter().zip(&transaction.progress).all(|(step, progress)| {
+        progress.status == StepStatus::Done || matches!(step.act, Act::Callback { .. })
+    })
 }
 
 /// CHT repeats for ever whatever is not answered 2xx, so it is told 200 whatever became of it.

@@ -228,6 +228,15 @@ impl Schedule {
         }
     }
 
+    /// Parks one that has nothing left to do but to call somebody back: nobody waits behind it.
+    pub fn park_aside(&mut self, seq: i64, until: Millis) {
+        if let Some(place) = self.places.get_mut(&seq) {
+            let subjects = std::mem::take(&mut place.subjects);
+            self.leave_lanes(seq, &subjects);
+        }
+        self.park(seq, until);
+    }
+
     /// Leaves a running one until the destination that it waits for has room.
     pub fn set_busy(&mut self, seq: i64) {
         let Some(place) = self.places.get_mut(&seq) else { return };

@@ -122,8 +122,12 @@ pub(super) async fn update(
 /// The version that may be changed only (<https://hl7.org/fhir/R4/http.html#concurrency>): `W/"v3"`. Versions of ours
 /// look like no server's: HAPI's rest-hook sends an `If-Match` of its own.
 fn version_seen(headers: &HeaderMap) -> Option<String> {
-    let seen = headers.get(IF_MATCH)?.to_str().ok()?;
-    let version = seen.strip_prefix("W/").unwrap_or(seen).strip_prefix('"')?.strip_suffix('"')?;
+    version_in(headers.get(IF_MATCH)?.to_str().ok()?)
+}
+
+/// `W/"v3"`, also without its wrapping.
+fn version_in(seen: &str) -> Option<String> {
+    let version = seen.trim().strip_prefix("W/").unwrap_or(seen.trim()).trim_matches('"');
     let number = version.strip_prefix('v')?;
     let is_ours = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     is_ours.then(|| version.to_string())
@@ -149,6 +153,7 @@ pub(super) async fn update_by_identifier(
     request: Request,
 ) -> Response {
     let query = request.uri().query().unwrap_or_default().to_string();
+    let seen = version_seen(request.headers());
     let mut read = match receive(&door, request, ROLES).await {
         Ok(read) => read,
         Err(refused) => return *refused,
@@ -161,6 +166,9 @@ pub(super) async fn update_by_identifier(
         return refusal(Reader::Fhir, 400, "not-supported", "", text);
     };
     put_first(&mut read.body, &system, &value);
+    if let Some(version) = seen.filter(|_| matches!(kind.as_str(), "ServiceRequest" | "Task")) {
+        mark_if_match(&mut read.body, &version);
+    }
     take(&door, read, Route::Fhir(kind.clone()), Some(&kind), 200).await
 }
 
@@ -174,6 +182,7 @@ fn apply_conditions(entry: &mut Value) -> Result<(), Refusal> {
     };
     let url = request["url"].as_str().unwrap_or_default().to_string();
     let create = request["ifNoneExist"].as_str().map(str::to_string);
+    let seen = request["ifMatch"].as_str().and_then(version_in);
     let method = request["method"].as_str().map(str::to_string);
     let Some(resource) = entry.get_mut("resource").filter(|resource| resource.is_object()) else {
         return Ok(());
@@ -189,6 +198,10 @@ fn apply_conditions(entry: &mut Value) -> Result<(), Refusal> {
             }
         }
         _ => {}
+    }
+    let is_request = matches!(resource["resourceType"].as_str(), Some("ServiceRequest" | "Task"));
+    if let Some(version) = seen.filter(|_| is_request) {
+        mark_if_match(resource, &version);
     }
     match create.as_deref().map(identifier_in) {
         Some(Some((system, value))) => {

@@ -7,6 +7,7 @@ use super::request::{Opened, Place};
 use super::search::{self, Mode, Pairs, entry, link, narrow, searchset};
 use crate::config::{self, Role};
 use crate::domain::audit::Act;
+use crate::domain::fhir::Entry;
 use crate::domain::follow_up::Span;
 use crate::domain::identifier::{Identifier, system};
 use crate::flow::confirm::operation_outcome;
@@ -68,7 +69,12 @@ pub(super) async fn search_by_form(State(door): State<Door>, request: Request) -
         Err(refused) => return *refused,
     };
     match opened.form(door.0.limits).await {
-        Ok((opened, form)) => answer(door.searched(Asker::of(&door, opened), &search::pairs(&form)).await),
+        Ok((opened, form)) => {
+            // The address may have parameters too (<https://hl7.org/fhir/R4/http.html#search>).
+            let mut pairs = search::pairs(opened.parts.uri.query().unwrap_or_default().as_bytes());
+            pairs.extend(search::pairs(&form));
+            answer(door.searched(Asker::of(&door, opened), &pairs).await)
+        }
         Err(refused) => *refused,
     }
 }
@@ -188,8 +194,7 @@ impl Door {
         let mut entries: Vec<Value> = matches.collect();
         entries.extend(people.left_out.map(|why| {
             let text = format!("somebody of whom no Patient can be made: {}", why.message);
-            let outcome = operation_outcome("warning", "processing", &why.path, &text);
-            json!({"resource": outcome, "search": {"mode": "outcome"}})
+            beside(operation_outcome("warning", "processing", &why.path, &text))
         }));
         Ok(json_response(Reader::Fhir, 200, &searchset(links, Some(total), entries)))
     }
@@ -220,13 +225,10 @@ impl Door {
             links.push(link("next", base, &kind, &next));
         }
         let mut entries = vec![entry(base, all.person.patient, Mode::Match)];
-        entries.extend(all.entries.into_iter().map(
-            |one| json!({"fullUrl": one.full_url, "resource": one.resource, "search": {"mode": "match"}}),
-        ));
+        entries.extend(all.entries.into_iter().map(of_everything));
         if all.left_out > 0 {
             let text = format!("{} more reports, of which no mapping makes FHIR", all.left_out);
-            let outcome = operation_outcome("information", "informational", "", &text);
-            entries.push(json!({"resource": outcome, "search": {"mode": "outcome"}}));
+            entries.push(beside(operation_outcome("information", "informational", "", &text)));
         }
         Ok(json_response(Reader::Fhir, 200, &searchset(links, None, entries)))
     }
@@ -264,6 +266,18 @@ impl Door {
             }
         }
     }
+}
+
+/// By the name that the others call it; what is found has an id.
+fn of_everything(mut one: Entry) -> Value {
+    one.resource["id"] = json!(one.full_url.trim_start_matches("urn:uuid:"));
+    json!({"fullUrl": one.full_url, "resource": one.resource, "search": {"mode": "match"}})
+}
+
+/// Words beside what is found.
+fn beside(mut outcome: Value) -> Value {
+    outcome["id"] = json!("outcome");
+    json!({"resource": outcome, "search": {"mode": "outcome"}})
 }
 
 fn cht_failed(failure: &Failure) -> Response {

@@ -201,6 +201,7 @@ fn take(asked: &mut Asked, kind: &str, key: &str, value: &str) -> Result<(), Str
     let is_task = kind == "Task";
     let wanted = &mut asked.criteria;
     match key {
+        "_id" | "status" if list(value).is_empty() => return Err(format!("{key} takes one value or more")),
         "_id" => wanted.ids.extend(list(value)),
         "status" => wanted.statuses.extend(list(value)),
         "_tag" => wanted.flags.extend(list(value).into_iter().map(|token| tail(&token))),

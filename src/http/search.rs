@@ -26,8 +26,14 @@ pub(super) fn modified(key: &str) -> (&str, Option<&str>) {
     key.split_once(':').map_or((key, None), |(key, modifier)| (key, Some(modifier)))
 }
 
+/// Parameters of one search.
+const PARAMETERS: usize = 100;
+
 /// Refuses a parameter that stands twice; those of `many` may: both must hold then.
 pub(super) fn no_repeats(pairs: &Pairs, many: &[&str]) -> Result<(), String> {
+    if pairs.len() > PARAMETERS {
+        return Err(format!("a search has {PARAMETERS} parameters at the most"));
+    }
     for (i, (key, _)) in pairs.iter().enumerate() {
         let (name, _) = modified(key);
         let is_again = pairs.iter().take(i).any(|(other, _)| modified(other).0 == name);

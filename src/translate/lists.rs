@@ -5,6 +5,7 @@ use super::{Refusal, around_of, values::text};
 use crate::domain::fhir::identifiers;
 use crate::domain::identifier::Identifier;
 use serde_json::{Map, Value, json};
+use std::collections::{HashMap, HashSet};
 
 /// The bodies that a body means if it asks for a group: a resource each, or a Bundle of it and its patient.
 /// What else a Bundle has comes first, as one. `None`: it asks for no group.
@@ -45,38 +46,64 @@ fn alone(request: &Value) -> Result<Option<Vec<Value>>, Refusal> {
     else {
         return Ok(None);
     };
+    // Each member's request has what the others' have, and not the whole list.
+    let mut bare = request.clone();
+    bare.as_object_mut().map(|fields| fields.remove("contained"));
+    let others: Vec<&Value> =
+        contained().filter(|one| !is_group(one) && one["resourceType"] != "Patient").collect();
+    let patients: HashMap<&str, &Value> =
+        contained().filter_map(|one| Some((one["id"].as_str()?, one))).collect();
+    let all = members(group);
+    is_bearable(request, all.len(), &bare, &others)?;
     let each = |member: &Value| {
         let own = text(&member["reference"]).and_then(|name| name.strip_prefix('#'));
-        let patient = contained().find(|one| own.is_some() && one["id"].as_str() == own);
-        let mut item = for_member(request, member, patient);
-        let others = contained().filter(|one| !is_group(one) && one["resourceType"] != "Patient");
-        let kept: Vec<Value> = others.chain(patient).cloned().collect();
+        let patient = own.and_then(|own| patients.get(own)).copied();
+        let mut item = for_member(&bare, member, patient);
+        let kept: Vec<Value> = others.iter().copied().chain(patient).cloned().collect();
         set_or_remove(&mut item, "contained", kept);
         item
     };
-    some(request, members(group).into_iter().map(each).collect())
+    some(request, all.into_iter().map(each).collect())
+}
+
+/// What the requests of all members may come to, beside the members themselves.
+const MOST_SHARED: usize = 16 << 20;
+
+/// What is shared stands in each member's request.
+fn is_bearable(request: &Value, members: usize, bare: &Value, others: &[&Value]) -> Result<(), Refusal> {
+    let shared: usize = others.iter().chain([&bare]).map(|one| one.to_string().len()).sum();
+    if shared.saturating_mul(members) <= MOST_SHARED {
+        return Ok(());
+    }
+    let kind = request["resourceType"].as_str().unwrap_or_default();
+    let message =
+        format!("{members} members share {shared} bytes, and each would get them; send them in parts");
+    Err(Refusal { path: format!("{kind}.contained"), code: "too-costly", message })
 }
 
 fn in_bundle(bundle: &Value) -> Result<Option<Vec<Value>>, Refusal> {
     let around = around_of(bundle);
+    let entries = Entries::of(&around);
     let asks = |resource: &Value| {
         let name =
             text(&resource[subject_element(resource)]["reference"]).filter(|_| is_request(resource))?;
-        entry_of(&around, name).map(|(_, group)| group).filter(|group| is_group(group))
+        entries.called(name).map(|(_, group)| group).filter(|group| is_group(group))
     };
     let mut items = Vec::new();
-    let mut used: Vec<&Value> = Vec::new();
+    let mut used: HashSet<*const Value> = HashSet::new();
     for (_, request) in &around.0 {
         let Some(group) = asks(request) else { continue };
-        used.extend([*request, group]);
+        used.extend([std::ptr::from_ref(*request), std::ptr::from_ref(group)]);
+        let all = members(group);
+        is_bearable(request, all.len(), request, &[])?;
         let mut own = Vec::new();
-        for member in members(group) {
-            let found = text(&member["reference"]).and_then(|name| entry_of(&around, name));
+        for member in all {
+            let found = text(&member["reference"]).and_then(|name| entries.called(name));
             let item =
-                relinked(for_member(request, member, found.map(|(_, patient)| patient)), &around, found);
+                relinked(for_member(request, member, found.map(|(_, patient)| patient)), &entries, found);
             own.push(match found {
                 Some((url, patient)) => {
-                    used.push(patient);
+                    used.insert(std::ptr::from_ref(patient));
                     with_patient(item, url, patient)
                 }
                 None => item,
@@ -87,9 +114,9 @@ fn in_bundle(bundle: &Value) -> Result<Option<Vec<Value>>, Refusal> {
     if items.is_empty() {
         return Ok(None);
     }
-    let entries = bundle["entry"].as_array().into_iter().flatten();
+    let all = bundle["entry"].as_array().into_iter().flatten();
     let rest: Vec<Value> =
-        entries.filter(|entry| !used.iter().any(|used| **used == entry["resource"])).cloned().collect();
+        all.filter(|entry| !used.contains(&std::ptr::from_ref(&entry["resource"]))).cloned().collect();
     if !rest.is_empty() {
         items.insert(0, json!({"resourceType": "Bundle", "type": "transaction", "entry": rest}));
     }
@@ -108,13 +135,25 @@ fn some(request: &Value, items: Vec<Value>) -> Result<Option<Vec<Value>>, Refusa
     })
 }
 
-/// `fullUrl` and resource of the entry that goes by this name.
-fn entry_of<'a>(around: &Around<'a>, name: &str) -> Option<(&'a str, &'a Value)> {
-    let is_meant = |(url, resource): &&(&str, &Value)| {
-        let own = text(&resource["resourceType"]).zip(text(&resource["id"]));
-        *url == name || own.is_some_and(|(kind, id)| format!("{kind}/{id}") == name)
-    };
-    around.0.iter().find(is_meant).copied()
+/// `fullUrl` and resource of each entry, by what it goes by.
+struct Entries<'a>(HashMap<String, (&'a str, &'a Value)>);
+
+impl<'a> Entries<'a> {
+    fn of(around: &Around<'a>) -> Self {
+        let mut all = HashMap::new();
+        for (url, resource) in &around.0 {
+            let own = text(&resource["resourceType"]).zip(text(&resource["id"]));
+            let own = own.map(|(kind, id)| format!("{kind}/{id}"));
+            for name in own.into_iter().chain([url.to_string()]) {
+                all.entry(name).or_insert((*url, *resource));
+            }
+        }
+        Self(all)
+    }
+
+    fn called(&self, name: &str) -> Option<(&'a str, &'a Value)> {
+        self.0.get(name).copied()
+    }
 }
 
 /// The request for one of the group, by a name that is the same each time.
@@ -148,17 +187,17 @@ fn with_patient(item: Value, url: &str, patient: &Value) -> Value {
 }
 
 /// What it says of other entries of the Bundle goes by their identifiers: they are not beside it any more.
-fn relinked(mut item: Value, around: &Around, kept: Option<(&str, &Value)>) -> Value {
+fn relinked(mut item: Value, around: &Entries, kept: Option<(&str, &Value)>) -> Value {
     relink(&mut item, around, kept.map(|(_, patient)| patient));
     item
 }
 
-fn relink(value: &mut Value, around: &Around, kept: Option<&Value>) {
+fn relink(value: &mut Value, around: &Entries, kept: Option<&Value>) {
     match value {
         Value::Array(all) => all.iter_mut().for_each(|one| relink(one, around, kept)),
         Value::Object(fields) => {
             let name = fields.get("reference").and_then(text).map(String::from);
-            if let Some((_, other)) = name.and_then(|name| entry_of(around, &name))
+            if let Some((_, other)) = name.and_then(|name| around.called(&name))
                 && kept != Some(other)
             {
                 as_logical(fields, other);

@@ -121,6 +121,7 @@ fn callbacks() -> HttpCallbacks {
         allow_private: true,
         timeout_ms: TIMEOUT.as_millis() as u64,
         max_concurrent: 8,
+        holds_up_ms: 30_000,
     };
     HttpCallbacks::new(&settings).expect("callbacks")
 }

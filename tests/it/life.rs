@@ -563,3 +563,117 @@ async fn the_indicators_are_counted_by_programme_place_and_period() {
     assert_eq!(count(&before, 0), Some(0));
     assert_eq!(world.get("/fhir/MeasureReport?subject=x").await.0, 400);
 }
+
+/// Two clients with the role fhir.
+async fn two_clients(further: &[(&str, &str)]) -> World {
+    let hash = cht_fhir_mediator::http::auth::hash_secret("secret").expect("a hash");
+    let client = |id: &str| json!({"id": id, "secret": hash, "roles": ["fhir", "push"]});
+    let clients = json!([client("one"), client("two")]).to_string();
+    let own = [("CLIENTS", clients.as_str())];
+    let options = cht_fhir_mediator::standins::cht::Options {
+        outbound_auth: Some(("one".into(), "secret".into())),
+        ..Default::default()
+    };
+    let world = World::with(&[&own, further].concat(), options).await;
+    world.know_patient();
+    world
+}
+
+async fn post_as(world: &World, client: &str, path: &str, body: &Value) -> (u16, Value) {
+    let request = world.http.post(world.url(path)).basic_auth(client, Some("secret"));
+    world.send(request.timeout(std::time::Duration::from_secs(30)).json(body)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_back_or_changes_another_clients_request() {
+    let world = two_clients(&[]).await;
+    let mut asked = ltfu("SR-1");
+    asked["note"] = json!([{"text": "Her partner does not know"}]);
+    assert_eq!(post_as(&world, "one", "/fhir/ServiceRequest", &asked).await.0, 201);
+    for status in ["revoked", "draft", "active"] {
+        let mut other = ltfu("SR-1");
+        other["status"] = json!(status);
+        let (code, answer) = post_as(&world, "two", "/fhir/ServiceRequest", &other).await;
+        assert_eq!((code, &answer["issue"][0]["code"]), (422, &json!("conflict")), "{status}: {answer}");
+        assert!(!answer.to_string().contains("partner"), "{answer}");
+    }
+    world.settled().await;
+    assert_eq!((records(&world, "LTFU_REQUEST").len(), records(&world, "LTFU_CANCEL").len()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_not_told_holds_up_nobody_else_for_long_and_has_been_answered_for_what_was_done() {
+    let further = [
+        ("CALLBACKS__HOLDS_UP_MS", "300"),
+        ("SERVER__ANSWER_WITHIN_MS", "1500"),
+        ("CALLBACKS__ALLOW", r#"["127.0.0.1"]"#),
+    ];
+    let world = two_clients(&further).await;
+    // Nobody listens there.
+    let dead = format!("http://127.0.0.1:{}", crate::world::free_port());
+    let subscription = json!({"resourceType": "Subscription", "status": "requested", "reason": "test",
+        "criteria": "ServiceRequest?status=active,on-hold",
+        "channel": {"type": "rest-hook", "endpoint": dead, "payload": "application/fhir+json"}});
+    assert_eq!(post_as(&world, "one", "/fhir/Subscription", &subscription).await.0, 201);
+    assert_eq!(
+        post_as(&world, "one", "/fhir/ServiceRequest", &ltfu("SR-1")).await.0,
+        202,
+        "it is not told yet"
+    );
+    // About the same patient, by somebody else.
+    let (code, answer) = post_as(&world, "two", "/fhir/ServiceRequest", &ltfu("SR-2")).await;
+    assert!(matches!(code, 201 | 202), "{answer}");
+    world.until("the other one's record", |world| records(world, "LTFU_REQUEST").len() == 2).await;
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let rows = world.transactions().await;
+        let open: Vec<&str> =
+            rows.iter().filter(|row| row.status == "open").map(|row| row.client.as_str()).collect();
+        if open == ["one"] {
+            break;
+        }
+        assert!(std::time::Instant::now() < until, "only who is not told is still tried: {open:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // One that refuses for good: what was asked for has been done.
+    let redirecting = world.emr.url();
+    world.emr.faults().fail_next(50, 410);
+    let mut gone = subscription.clone();
+    gone["channel"]["endpoint"] = json!(redirecting);
+    assert_eq!(post_as(&world, "two", "/fhir/Subscription", &gone).await.0, 201);
+    let mut other = ltfu("SR-3");
+    other["reasonCode"] = json!([{"text": "Something else"}]);
+    let (code, answer) = post_as(&world, "two", "/fhir/ServiceRequest", &other).await;
+    assert_eq!((code, &answer["resourceType"]), (201, &json!("ServiceRequest")), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_minded_however_it_is_said_and_a_newer_one_is_asked_after_a_withdrawal() {
+    let world = World::new().await;
+    world.know_patient();
+    assert_eq!(world.post("/fhir/ServiceRequest", &ltfu("SR-1")).await.0, 201);
+    let mut changed = ltfu("SR-1");
+    changed["note"] = json!([{"text": "new"}]);
+    let url = world.url("/fhir/ServiceRequest?identifier=urn:emr:requests|SR-1");
+    for seen in ["W/\"v9\"", "v9", "\"v9\""] {
+        let put = world.http.put(&url).header("if-match", seen).json(&changed);
+        assert_eq!(world.send(put).await.0, 412, "{seen}");
+    }
+    let entry = json!({"resource": changed, "request": {"method": "PUT", "ifMatch": "W/\"v9\"",
+        "url": "ServiceRequest?identifier=urn:emr:requests|SR-1"}});
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [entry]});
+    assert_eq!(world.post("/fhir", &bundle).await.0, 412);
+    // Withdrawn before it comes; the one that comes is newer.
+    let at = |status: &str, hour: u32| {
+        let mut request = ltfu("SR-2");
+        request["status"] = json!(status);
+        request["meta"] = json!({"lastUpdated": format!("2026-11-26T{hour:02}:00:00Z")});
+        request
+    };
+    assert_eq!(world.post("/fhir/ServiceRequest", &at("revoked", 8)).await.0, 201);
+    world.settled().await;
+    assert_eq!(records(&world, "LTFU_REQUEST").len(), 1, "nobody is asked");
+    assert_eq!(world.post("/fhir/ServiceRequest", &at("active", 9)).await.0, 201);
+    world.settled().await;
+    assert_eq!(records(&world, "LTFU_REQUEST").len(), 2);
+}

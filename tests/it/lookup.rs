@@ -96,6 +96,10 @@ async fn people_are_found_by_whatever_they_are_called() {
     let form = world.http.post(world.url("/fhir/Patient/_search")).basic_auth("portal", Some(SECRET));
     let (status, bundle) = world.send(form.form(&[("phone", "0712000101")])).await;
     assert_eq!((status, &bundle["total"]), (200, &json!(2)), "{bundle}");
+    // The address has parameters as well.
+    let both =
+        world.http.post(world.url("/fhir/Patient/_search?gender=male")).basic_auth("portal", Some(SECRET));
+    assert_eq!(world.send(both.form(&[("phone", "0712000101")])).await.0, 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,6 +222,7 @@ async fn what_is_not_understood_is_refused_and_says_what_would_be() {
         "identifier=",
         "_format=xml&_id=x",
         &format!("phone={long}"),
+        &(0..200).map(|n| format!("x{n}=1&")).collect::<String>(),
     ] {
         let (status, outcome) = world.look(&format!("/fhir/Patient?{query}")).await;
         assert_eq!((status, &outcome["resourceType"]), (400, &json!("OperationOutcome")), "{query}");

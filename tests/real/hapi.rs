@@ -102,6 +102,7 @@ impl Hapi {
             "Location",
             "Organization",
             "Endpoint",
+            "DiagnosticReport",
         ] {
             for resource in self.all(kind).await {
                 for identifier in resource["identifier"].as_array().into_iter().flatten() {
@@ -156,6 +157,8 @@ async fn the_whole_house_with_a_real_hapi() {
     asked_and_withdrawn_by_a_real_subscription(&hapi).await;
     a_list_of_300_with_seven_bad_ones(&hapi).await;
     twelve_contacts_of_whom_three_are_known(&hapi).await;
+    a_patient_made_elsewhere_is_changed_replaced_and_dies(&hapi).await;
+    results_with_a_restart_on_the_way(&hapi).await;
     many_at_once_by_one_worker(&hapi).await;
     every_recorded_push(&hapi).await;
     killed_in_the_middle(&hapi).await;
@@ -423,6 +426,90 @@ async fn twelve_contacts_of_whom_three_are_known(hapi: &Hapi) {
             "completed"
         );
     }
+}
+
+/// One person in CHT and one Patient here, who has CHT's ids, whatever is sent again.
+async fn a_patient_made_elsewhere_is_changed_replaced_and_dies(hapi: &Hapi) {
+    let further = [("PEOPLE__CREATE", "true"), ("PEOPLE__HOLDING_PLACE", "waiting")];
+    let mut world = world(hapi, &further).await;
+    world.cht.add_person(json!({"_id": "waiting", "type": "clinic", "name": "Test Place"}));
+    let token = "https://emr.example.org/patients|REAL-17";
+    let mut patient = json!({"resourceType": "Patient", "id": "REAL-17", "gender": "male", "birthDate": "1961-05",
+        "identifier": [{"system": "https://emr.example.org/patients", "value": "REAL-17"}],
+        "name": [{"given": ["Otieno"], "family": "Ouma"}]});
+    world.cht.faults().set_down(true);
+    let sent = world.http.put(world.url("/fhir/Patient/REAL-17")).json(&patient).send();
+    let sent = tokio::spawn(sent);
+    until("it is kept here", || async {
+        let page = hapi.get(&format!("Patient?identifier={}", token.replace('|', "%7C"))).await;
+        page["entry"].as_array().map(|entries| assert_eq!(entries.len(), 1))
+    })
+    .await;
+    world.close().await;
+    drop(sent);
+    world.cht.faults().set_down(false);
+    world.open().await;
+    world.settled().await;
+    let made = || world.cht.people().into_iter().filter(|person| person["external_id"] == "REAL-17");
+    assert_eq!(made().count(), 1);
+    let uuid = made().next().and_then(|person| person["_id"].as_str().map(String::from)).expect("a uuid");
+    // CHT has pushed its new person meanwhile.
+    until("the short code is here", || async {
+        let found = hapi.by_identifier("Patient", &format!("urn:cht:uuid|{uuid}")).await;
+        found.to_string().contains("urn:cht:shortcode").then_some(())
+    })
+    .await;
+    patient["telecom"] = json!([{"system": "phone", "value": "+254712000222"}]);
+    assert_eq!(world.put("/fhir/Patient/REAL-17", &patient).await.0, 200);
+    patient["deceasedDateTime"] = json!("2026-11-20");
+    assert_eq!(world.put("/fhir/Patient/REAL-17", &patient).await.0, 200);
+    let mut replaced = patient.clone();
+    (replaced["id"], replaced["identifier"][0]["value"]) = (json!("REAL-18"), json!("REAL-18"));
+    replaced["link"] = json!([{"other": {"identifier": patient["identifier"][0]}, "type": "replaced-by"}]);
+    assert_eq!(world.put("/fhir/Patient/REAL-18", &replaced).await.0, 200);
+    world.settled().await;
+    let here = hapi.by_identifier("Patient", token).await;
+    assert_eq!(
+        (&here["deceasedDateTime"], &here["telecom"][0]["value"]),
+        (&json!("2026-11-20"), &json!("+254712000222"))
+    );
+    assert_eq!(world.cht.people().len(), 1, "who is replaced is nobody new");
+}
+
+/// A report with its result is told once, and kept here as it refers.
+async fn results_with_a_restart_on_the_way(hapi: &Hapi) {
+    let mut world = world(hapi, &[]).await;
+    world.know_patient();
+    let who = json!({"identifier": {"system": "urn:cht:uuid", "value": PATIENT}});
+    let part = "urn:uuid:5fdc72f4-a11d-4a9d-9260-a9f745779e1d";
+    let result = json!({"resourceType": "Observation", "status": "final", "subject": who,
+        "identifier": [{"system": "https://lab.example.org/results", "value": "REAL-L-1"}],
+        "code": {"text": "Viral load"}, "valueQuantity": {"value": 850, "unit": "copies/mL"}});
+    let report = json!({"resourceType": "DiagnosticReport", "status": "final", "subject": who,
+        "identifier": [{"system": "https://lab.example.org/reports", "value": "REAL-R-1"}],
+        "code": {"text": "HIV viral load"}, "result": [{"reference": part}]});
+    let entry = |url: &str, resource: &Value| {
+        json!({"fullUrl": url, "resource": resource,
+        "request": {"method": "POST", "url": resource["resourceType"]}})
+    };
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+        entry(part, &result), entry("urn:uuid:6fdc72f4-a11d-4a9d-9260-a9f745779e1d", &report)]});
+    world.cht.faults().on("POST", "/api/v2/records").drop_after_effect_next(1);
+    let sent = tokio::spawn(world.http.post(world.url("/fhir")).json(&bundle).send());
+    until("CHT has it", || async { (!world.cht.reports().is_empty()).then_some(()) }).await;
+    world.close().await;
+    drop(sent);
+    world.open().await;
+    let rows = world.settled().await;
+    assert!(rows.iter().all(|row| row.status != "failed"), "{}", json!(rows));
+    assert_eq!(world.post("/fhir", &bundle).await.0, 200);
+    world.settled().await;
+    let told: Vec<Value> = world.cht.reports().into_iter().filter(|r| r["form"] == "CLINIC_RESULT").collect();
+    assert_eq!((told.len(), &told[0]["fields"]["value"]), (1, &json!("Viral load: 850 copies/mL")));
+    let kept = hapi.by_identifier("DiagnosticReport", "https://lab.example.org/reports|REAL-R-1").await;
+    let result = hapi.by_identifier("Observation", "https://lab.example.org/results|REAL-L-1").await;
+    let id = result["id"].as_str().expect("an id");
+    assert_eq!(kept["result"][0]["reference"], format!("Observation/{id}"));
 }
 
 /// The same referral five times, and others of the same worker, all at the same time.

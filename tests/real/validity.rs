@@ -94,6 +94,54 @@ fn the_audit_trail_is_valid_r4() {
     assert!(said.contains(&format!("{} files", events.len() + 1)), "{said}");
 }
 
+/// What a look-up answers: a person with the places above, and what was reported about them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_looked_up_is_valid_r4() {
+    if !crate::have_java("HL7's validator") {
+        return;
+    }
+    let world = crate::world::World::new().await;
+    let place = |id: &str, kind: &str, parent: Value| {
+        world.cht.add_person(json!({"_id": id, "type": kind, "name": "Test Place", "parent": parent}));
+    };
+    place("district", "district_hospital", Value::Null);
+    place("area", "health_center", json!({"_id": "district"}));
+    place("home", "clinic", json!({"_id": "area", "parent": {"_id": "district"}}));
+    world.cht.add_person(
+        json!({"_id": crate::world::PATIENT, "type": "person", "name": "Achieng Otieno", "sex": "female",
+        "patient_id": "83288", "phone": "0712000101", "date_of_birth": "1992-03-14",
+        "parent": {"_id": "home", "parent": {"_id": "area", "parent": {"_id": "district"}}}}),
+    );
+    for fixture in ["full-report-09", "full-report-20"] {
+        let mut report = crate::world::fixture(fixture)["body"]["doc"].clone();
+        report["fields"]["patient_id"] = json!(crate::world::PATIENT);
+        report["fields"]["patient_uuid"] = json!(crate::world::PATIENT);
+        world.cht.add_person(report);
+    }
+    let resources = tempfile::tempdir().expect("a folder");
+    for (name, path) in [
+        ("read", format!("/fhir/Patient/{}", crate::world::PATIENT)),
+        ("searched", "/fhir/Patient?phone=0712000101".to_string()),
+        ("everything", format!("/fhir/Patient/{}/$everything", crate::world::PATIENT)),
+    ] {
+        let (status, found) = world.get(&path).await;
+        assert_eq!(status, 200, "{path}");
+        std::fs::write(resources.path().join(format!("{name}.json")), found.to_string()).expect("written");
+    }
+    let folder = conformance();
+    let verdict = tokio::task::spawn_blocking(move || {
+        crate::part("fhir-check/check.sh")
+            .arg(folder.path())
+            .arg(resources.path())
+            .output()
+            .expect("a verdict")
+    });
+    let verdict = verdict.await.expect("a verdict");
+    let said = String::from_utf8_lossy(&verdict.stdout);
+    let errors: Vec<&str> = said.lines().filter(|line| !line.contains(": warning: ")).take(30).collect();
+    assert!(verdict.status.success() && said.contains("3 files"), "{}", errors.join("\n"));
+}
+
 /// What the judge warns of, and why it may.
 fn is_explained(warning: &str) -> bool {
     const EXPLAINED: &[&str] = &[

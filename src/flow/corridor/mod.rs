@@ -61,6 +61,8 @@ pub struct Options {
     /// How long CHT's searches may lag behind (`cht.index_lag_ms`).
     pub index_lag: Duration,
     pub max_running: usize,
+    /// How long a callback that is not taken may hold up what else is about its patient.
+    pub holds_up: Duration,
 }
 
 #[derive(Clone)]
@@ -89,6 +91,8 @@ struct Inner {
 enum Verdict {
     Finished(Option<Answer>),
     Parked(Millis),
+    /// The same, and it holds up nobody.
+    Aside(Millis),
     Busy,
 }
 
@@ -372,17 +376,18 @@ impl Corridor {
         match &verdict {
             Verdict::Finished(Some(answer)) => self.settle().tell(&id, &Settled::Finished(answer.clone())),
             Verdict::Finished(None) => self.settle().tell(&id, &Settled::Parked(Millis::MAX)),
-            Verdict::Parked(_) | Verdict::Busy => {}
+            Verdict::Parked(_) | Verdict::Aside(_) | Verdict::Busy => {}
         }
         let mut schedule = self.inner.traffic.schedule();
         schedule.stopped(seq);
         match verdict {
             Verdict::Finished(_) => schedule.remove(seq),
             Verdict::Parked(until) => schedule.park(seq, until),
+            Verdict::Aside(until) => schedule.park_aside(seq, until),
             Verdict::Busy => schedule.set_busy(seq),
         }
         drop(schedule);
-        if let Verdict::Parked(until) = verdict {
+        if let Verdict::Parked(until) | Verdict::Aside(until) = verdict {
             // Whoever asks from now on finds it parked.
             self.settle().tell(&id, &Settled::Parked(until));
         }

@@ -280,8 +280,20 @@ impl Corridor {
                 Verdict::Finished(Some(answer))
             }
             None if busy => Verdict::Busy,
+            None if self.only_calls_back(&transaction) => Verdict::Aside(not_before),
             None => Verdict::Parked(not_before),
         }
+    }
+
+    /// All else is done, and whoever is to be told has not taken it for a while.
+    fn only_calls_back(&self, transaction: &Transaction) -> bool {
+        let Some(plan) = &transaction.plan else { return false };
+        let mut left = plan.steps.iter().zip(&transaction.progress);
+        let waits = self.inner.clock.now() - transaction.received;
+        waits >= self.inner.options.holds_up.as_millis() as Millis
+            && left.all(|(step, progress)| {
+                progress.status != StepStatus::Open || matches!(step.act, Act::Callback { .. })
+            })
     }
 
     /// Nothing is delivered anew: what is done tells again what it taught.
@@ -344,6 +356,8 @@ impl Corridor {
         let Ok(Some(known)) = journal.follow_up(Kind::FollowUp, identifier).await else { return };
         let mut names = journal.follow_ups_of(&known.person).await.unwrap_or_default();
         names.retain(|f| f.identifier == known.identifier || f.is_one_with(&known));
+        // Whoever asked anew meanwhile has a record of their own.
+        names.retain(|f| f.asked_by.as_ref().is_none_or(|by| *by == transaction.head.id));
         for mut name in names.into_iter().filter(|f| f.kind == Kind::FollowUp) {
             if name.record.as_deref() != Some(report) {
                 name.record = Some(report.to_string());

@@ -16,6 +16,12 @@ impl Draughtsman<'_> {
     pub(super) async fn follow_up_request(&mut self, request: FollowUpRequest) -> Result<PartNote, Stop> {
         let identifier = self.called(self.own(request.identifier.clone())).await?;
         let known = self.follow_up(&identifier).await?;
+        if known.as_ref().is_some_and(|known| self.is_anothers(known)) {
+            let kind = request.resource["resourceType"].as_str().unwrap_or_default();
+            let path = format!("{kind}.identifier");
+            let text = "a request of this identifier is another client's; yours needs one of your own";
+            return Err(Stop::Refused(refused(&path, "conflict", text)));
+        }
         is_version(known.as_ref(), request.if_match.as_deref(), &request.resource)?;
         let (person, uuid) = self.asked_about(&request).await?;
         if known.as_ref().is_some_and(|f| f.person != person) {
@@ -40,6 +46,11 @@ impl Draughtsman<'_> {
             State::Requested => self.ask_chw(request, asker, known).await,
             _ => self.moved(&request, asker, known).await,
         }
+    }
+
+    /// Whoever asks sees and changes their own; our FHIR servers speak for all whose requests they keep.
+    fn is_anothers(&self, known: &FollowUp) -> bool {
+        known.client != self.transaction.client && self.transaction.home.is_none() && known.home.is_none()
     }
 
     /// The patient as CHT knows them; one who came with the request may be made now.
@@ -399,8 +410,9 @@ fn stays_ended(known: &FollowUp, now: &Value) -> Option<&'static str> {
     if known.state.is_open() {
         return None;
     }
-    if known.state == State::Cancelled && known.asked_by.is_none() && !is_newer(&known.resource, now) {
-        return Some("this request was withdrawn before it came; asked anew, it has another identifier");
+    if known.state == State::Cancelled && known.asked_by.is_none() {
+        let why = "this request was withdrawn before it came; asked anew, it has another identifier";
+        return (!is_newer(&known.resource, now)).then_some(why);
     }
     is_same(&known.resource, now).then_some(match known.state {
         State::Cancelled => "this request was withdrawn; asked anew, it would say something new",

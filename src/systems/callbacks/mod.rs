@@ -365,6 +365,7 @@ mod tests {
             allow_private: false,
             timeout_ms: 2000,
             max_concurrent: 1,
+            holds_up_ms: 30_000,
         };
         let callbacks = HttpCallbacks::by(scripted(&[&["127.0.0.1"]]), &settings).expect("callbacks");
         let address = format!("http://rebind.example:{port}");
