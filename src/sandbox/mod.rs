@@ -1,5 +1,6 @@
-//! The mediator with stand-ins for its neighbours, in one process: a referral and a
-//! lost-to-follow-up request played from end to end, and told as they go.
+//! The mediator with stand-ins for its neighbours, in one process: what it is for, played from end to end, and told as
+//! it goes.
+mod elsewhere;
 mod requests;
 
 use crate::config::{self, Settings};
@@ -25,6 +26,9 @@ pub struct Options {
 /// A referral as CHT pushed it (a child with danger signs), and the person it is about.
 const REFERRAL: &str = include_str!("referral.json");
 const PERSON: &str = include_str!("person.json");
+
+/// The place in CHT of those whom nothing else places.
+const HOLDING_PLACE: &str = "0b1d5c6e-7f27-4a0c-9a54-0f0b7b3f2a99";
 
 struct Stage {
     cht: cht::Handle,
@@ -78,6 +82,7 @@ impl Stage {
         let cht = cht::start(any, cht_options).await.map_err(words)?;
         let fhir = fhir::start(any, fhir::Options::default()).await.map_err(words)?;
         let emr = callback::start(any).await.map_err(words)?;
+        cht.add_person(json!({"_id": HOLDING_PLACE, "type": "health_center", "name": "To be placed"}));
         let folder = std::env::temp_dir().join(format!("cht-fhir-mediator-sandbox-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir_all(&folder).map_err(words)?;
         let settings = settings(listen, &cht.url(), &fhir.url(), &folder, (&username, &password))?;
@@ -98,7 +103,10 @@ impl Stage {
         self.refer().await?;
         self.follow_up().await?;
         self.withdraw().await?;
-        self.trace().await
+        self.trace().await?;
+        self.result().await?;
+        self.made_elsewhere().await?;
+        self.look_up().await
     }
 
     /// CHT -> clinic, and back.
@@ -312,6 +320,8 @@ fn settings(
         ("FHIR__URL", fhir.to_string()),
         ("FHIR__POLL_SECONDS", "2".to_string()),
         ("CALLBACKS__ALLOW_PRIVATE", "true".to_string()),
+        ("PEOPLE__CREATE", "true".to_string()),
+        ("PEOPLE__HOLDING_PLACE", HOLDING_PLACE.to_string()),
     ];
     let environment = own.into_iter().map(|(key, value)| (format!("MEDIATOR__{key}"), value));
     config::load(None, environment)

@@ -63,7 +63,7 @@ impl Stage {
         Ok(())
     }
 
-    async fn get(&self, path: &str) -> Result<Value, String> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
         let url = format!("http://{}{path}", self.house.address);
         let answer = self.http.get(url).send().await.map_err(|e| e.to_string())?;
         answer.json().await.map_err(|e| e.to_string())
