@@ -303,9 +303,13 @@ async fn refused(seen: &mut Seen) {
             seen.send(operation, request(operation, &world, Some("%ff"))).await;
         }
         if operation.path.contains("{Type}") && operation.takes_body() {
-            let url = url.replace("/Patient", "/Medication");
-            let request = world.http.request(operation.method.clone(), url).basic_auth("emr", Some(SECRET));
-            seen.send(operation, request.json(&operation.examples()[0])).await;
+            // One that is not taken, and one that is only read.
+            for other in ["/Medication", "/AuditEvent"] {
+                let url = url.replace("/Patient", other);
+                let request = world.http.request(operation.method.clone(), url);
+                let request = request.basic_auth("emr", Some(SECRET));
+                seen.send(operation, request.json(&operation.examples()[0])).await;
+            }
         }
     }
     for (method, path, query) in [

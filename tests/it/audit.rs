@@ -143,7 +143,7 @@ async fn every_kind_of_act_leaves_its_record() {
         format!("unauthenticated>{me} 110122 GET /transactions about nobody = 4"),
         format!("unauthenticated, claims to be cht>{me} 110122 GET /transactions about nobody = 4"),
         format!("emr>{me} 110132 GET /transactions about nobody = 4"),
-        format!("emr>{me} create POST /fhir/{{Type}} about nobody = 4"),
+        format!("emr>{me} create POST /fhir/Patient about nobody = 4"),
         format!("emr>{me} read GET /fhir/{{Type}}/{{id}} about nobody = 4"),
         format!("unauthenticated>{me} read GET (no route) about nobody = 4"),
     ] {

@@ -22,8 +22,12 @@ async fn no_request_gets_an_answer_that_is_not_described() {
     if !crate::have("python3", "schemathesis", "Python 3.11 with venv") {
         return;
     }
-    let client = json!([{"id": "all", "secret": hash_secret("a-secret").expect("a hash"), "roles": ["push", "fhir", "admin"]}]);
-    let settings = [("CLIENTS", client.to_string()), ("SERVER__ANSWER_WITHIN_MS", "300".into())];
+    let client = json!([{"id": "all", "secret": hash_secret("a-secret").expect("a hash"), "roles": ["push", "fhir", "admin", "lookup"]}]);
+    let settings = [
+        ("CLIENTS", client.to_string()),
+        ("SERVER__ANSWER_WITHIN_MS", "300".into()),
+        ("LOOKUPS__PER_MINUTE", "100000".into()),
+    ];
     let settings = settings.each_ref().map(|(key, value)| (*key, value.as_str()));
     let world = World::with(&settings, cht::Options::default()).await;
     world.know_patient();
