@@ -411,7 +411,6 @@ pub(super) fn entry_answer(status: u16, outcome: Value, location: Option<String>
     json!({"response": response})
 }
 
-/// A request that was sent to us, with how far it is.
 /// A request of this client by its own number, the id that it was answered with, or that of its transaction.
 async fn read_one(door: &Door, client: &str, kind: &str, id: &str) -> Result<Option<Value>, JournalError> {
     let journal = door.corridor().journal();

@@ -145,6 +145,10 @@ async fn every_kind_is_told_and_what_is_not_final_is_only_kept() {
 async fn of_somebody_whom_cht_does_not_know_it_is_only_kept() {
     let world = World::new().await;
     world.know_patient();
+    // CHT has told us of the patient already, and nobody of her number at the EMR.
+    let pushed = json!({"doc": world.cht.hydrated(PATIENT).expect("a person")});
+    assert_eq!(world.post("/cht/push", &pushed).await.0, 200);
+    world.settled().await;
     for subject in [
         json!({"identifier": {"system": "https://emr.example.org/patients", "value": "17"}}),
         json!({"identifier": {"system": "urn:cht:uuid", "value": "b65b9f50-d616-4fea-b703-fc8ceba3ca0e"}}),

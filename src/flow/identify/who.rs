@@ -106,8 +106,20 @@ impl Draughtsman<'_> {
         Ok(self.near.journal.person(identifier).await?)
     }
 
-    /// The person meant and their CHT uuid: by the crosswalk, else by asking CHT. Nobody is guessed.
+    /// The person meant and their CHT uuid: by the crosswalk, else by asking CHT. Nobody is guessed, and if it is
+    /// nobody, nothing was learned: a number that CHT does not know yet may turn out to be anybody's.
     pub(super) async fn known_to_cht(&mut self, subject: &Subject) -> Result<(String, String), Stop> {
+        let before = (self.owners.clone(), self.learned.clone(), self.facts.links.len());
+        let found = self.meant_in_cht(subject).await;
+        if found.is_err() {
+            let links = before.2;
+            (self.owners, self.learned) = (before.0, before.1);
+            self.facts.links.truncate(links);
+        }
+        found
+    }
+
+    async fn meant_in_cht(&mut self, subject: &Subject) -> Result<(String, String), Stop> {
         let mut subject = subject.clone();
         if let (Some(home), Some(reference)) = (&self.transaction.home, &subject.reference) {
             let theirs = self.patient_at(home, reference).await?;
