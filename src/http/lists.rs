@@ -257,11 +257,12 @@ pub(super) async fn afyastat(State(door): State<Door>, request: Request) -> Resp
     };
     let requests = match translate::afyastat(&read.body) {
         Ok(requests) => requests,
-        Err(problem) => return reply::problems(400, &[problem]),
+        // Not taken, so that it stays in the EMR's queue, where it is seen.
+        Err(problems) => return reply::problems(400, &problems),
     };
     let mut items = Items::new(&door, read.caller, read.idempotency_key, false);
     for item in requests {
-        if let Err(error) = items.add(item.map_err(|problem| vec![problem])).await {
+        if let Err(error) = items.add(Ok(item)).await {
             return door.unsafe_now(Reader::Fhir, &error);
         }
     }

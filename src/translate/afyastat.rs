@@ -1,7 +1,7 @@
 //! What KenyaEMR's Afyastat module posts for CHT, `{docs, timestamp}`: people whom CHWs are to test (contacts of a client)
 //! or to link to care, each as a report of the form `case_information`. Each becomes a FHIR request, so that it goes
 //! the way of all others (openmrs.md, KenyaEMR).
-use super::values::{is_document_id, text};
+use super::values::{humanised, is_document_id, text};
 use super::{Refusal, required};
 use crate::domain::identifier::system;
 use serde_json::{Map, Value, json};
@@ -9,10 +9,18 @@ use serde_json::{Map, Value, json};
 /// OpenMRS's uuid of a patient: unique without saying which server's.
 const PATIENT: &str = "urn:kenyaemr:patient";
 
-/// The requests that a post asks for, in its order.
-pub fn afyastat(body: &Value) -> Result<Vec<Result<Value, Refusal>>, Refusal> {
-    let docs = body["docs"].as_array().ok_or_else(|| required("docs", "expected a list of documents"))?;
-    Ok(docs.iter().enumerate().map(|(i, doc)| request(doc, &format!("docs[{i}]"))).collect())
+/// The requests that a post asks for, in its order; or every problem of its documents.
+pub fn afyastat(body: &Value) -> Result<Vec<Value>, Vec<Refusal>> {
+    let docs =
+        body["docs"].as_array().ok_or_else(|| vec![required("docs", "expected a list of documents")])?;
+    let (mut requests, mut problems) = (Vec::new(), Vec::new());
+    for (i, doc) in docs.iter().enumerate() {
+        match request(doc, &format!("docs[{i}]")) {
+            Ok(request) => requests.push(request),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(requests) } else { Err(problems) }
 }
 
 fn request(doc: &Value, at: &str) -> Result<Value, Refusal> {
@@ -48,10 +56,12 @@ fn request(doc: &Value, at: &str) -> Result<Value, Refusal> {
             }
             request["subject"] = json!({"reference": "#person"});
         }
-        _ => {
-            let path = format!("{at}.record_purpose");
-            let message = "expected testing or linkage".into();
-            return Err(Refusal { path, code: "code-invalid", message });
+        ("", _) => return Err(required(&format!("{at}.record_purpose"), "missing or empty")),
+        // Verifications and the follow-up of peers: the CHW reads which.
+        (other, _) => {
+            request["code"] = json!({"text": humanised(other)});
+            request["reasonCode"] = json!([{"text": humanised(other)}]);
+            request["subject"] = json!({"reference": "#person"});
         }
     }
     Ok(request)
@@ -119,7 +129,9 @@ mod tests {
     fn of(purpose: &str, fields: Value) -> Result<Value, Refusal> {
         let doc = json!({"_id": "0d2f6f5e-0000-4000-8000-000000000017", "type": "data_record", "form": "case_information",
             "record_purpose": purpose, "fields": fields});
-        afyastat(&json!({"docs": [doc], "timestamp": "x"})).expect("documents").remove(0)
+        afyastat(&json!({"docs": [doc], "timestamp": "x"}))
+            .map(|mut all| all.remove(0))
+            .map_err(|mut all| all.remove(0))
     }
 
     #[test]
@@ -142,6 +154,8 @@ mod tests {
             (&json!("#person"), &json!("Linkage to care"))
         );
         assert_eq!(of("testing", json!({})).expect_err("no name").path, "docs[0].fields.name");
-        assert_eq!(of("", json!({"name": "x"})).expect_err("no purpose").code, "code-invalid");
+        assert_eq!(of("", json!({"name": "x"})).expect_err("no purpose").code, "required");
+        let other = of("prep_verification", json!({"name": "x"})).expect("a request");
+        assert_eq!(other["code"]["text"], "Prep verification");
     }
 }

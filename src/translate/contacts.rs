@@ -28,14 +28,21 @@ pub(super) fn contacts(request: &Value, called: &Identifier, around: &Around) ->
             found.push((url.to_string(), one));
         }
     }
+    let mut keys: Vec<String> = Vec::new();
     found
         .into_iter()
         .enumerate()
         .map(|(i, (url, one))| {
-            let key = key_of(one).unwrap_or_else(|| match url.as_str() {
+            let mut key = key_of(one).unwrap_or_else(|| match url.as_str() {
                 "" | "#" => format!("{}", i + 1),
                 url => url.trim_start_matches('#').to_string(),
             });
+            // Two systems may give the same number to two people.
+            if keys.contains(&key) {
+                let system = identifiers(one).iter().find_map(Identifier::of).map(|own| own.system);
+                key = format!("{key}|{}", system.unwrap_or_else(|| (i + 1).to_string()));
+            }
+            keys.push(key.clone());
             let identifier = Identifier::new(&called.system, format!("{}#{key}", called.value));
             Contact {
                 request: alone(request, one, &identifier),

@@ -206,8 +206,12 @@ impl Draughtsman<'_> {
         if !self.makes_people() {
             return Ok(None);
         }
+        let before = self.learned_so_far();
         let person = self.link(subject).await?;
-        let Ok(newcomer) = self.newcomer(patient, &person, Some(request)).await? else { return Ok(None) };
+        let Ok(newcomer) = self.newcomer(patient, &person, Some(request)).await? else {
+            self.unlearn(before);
+            return Ok(None);
+        };
         let uuid = newcomer.uuid.clone();
         self.make(newcomer, &person, &[]);
         Ok(Some((person, uuid)))

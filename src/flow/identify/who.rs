@@ -7,6 +7,10 @@ use crate::identity;
 use crate::identity::Whose;
 use crate::translate::Refusal;
 use serde_json::Value;
+use std::collections::HashMap;
+
+/// What [`Draughtsman::learned_so_far`] says.
+type Learned = (HashMap<Identifier, String>, HashMap<String, Vec<Identifier>>, usize);
 
 impl Draughtsman<'_> {
     /// The person whose identifiers these are; new identifiers become theirs.
@@ -109,14 +113,22 @@ impl Draughtsman<'_> {
     /// The person meant and their CHT uuid: by the crosswalk, else by asking CHT. Nobody is guessed, and if it is
     /// nobody, nothing was learned: a number that CHT does not know yet may turn out to be anybody's.
     pub(super) async fn known_to_cht(&mut self, subject: &Subject) -> Result<(String, String), Stop> {
-        let before = (self.owners.clone(), self.learned.clone(), self.facts.links.len());
+        let before = self.learned_so_far();
         let found = self.meant_in_cht(subject).await;
         if found.is_err() {
-            let links = before.2;
-            (self.owners, self.learned) = (before.0, before.1);
-            self.facts.links.truncate(links);
+            self.unlearn(before);
         }
         found
+    }
+
+    /// Who is who by now, and how many links that makes.
+    pub(super) fn learned_so_far(&self) -> Learned {
+        (self.owners.clone(), self.learned.clone(), self.facts.links.len())
+    }
+
+    pub(super) fn unlearn(&mut self, (owners, learned, links): Learned) {
+        (self.owners, self.learned) = (owners, learned);
+        self.facts.links.truncate(links);
     }
 
     async fn meant_in_cht(&mut self, subject: &Subject) -> Result<(String, String), Stop> {
