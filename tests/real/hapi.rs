@@ -130,7 +130,7 @@ async fn world(hapi: &Hapi, further: &[(&str, &str)]) -> World {
 }
 
 async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    let until = Instant::now() + Duration::from_secs(120);
+    let until = Instant::now() + Duration::from_secs(300);
     loop {
         if let Some(found) = look().await {
             return found;

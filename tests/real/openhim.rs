@@ -132,7 +132,7 @@ impl OpenHim {
     }
 
     async fn until(&self, id: &str, status: &str) -> Value {
-        let until = Instant::now() + Duration::from_secs(150);
+        let until = Instant::now() + Duration::from_secs(400);
         loop {
             let transaction = self.transaction(id).await;
             if transaction["status"] == status {
@@ -372,7 +372,7 @@ async fn retried_by_itself(him: &OpenHim, world: &mut World) {
     world.close().await;
     assert_eq!(him.post("cht", "/mediator/cht/push", &person(6)).await.0, 500);
     world.open().await;
-    let until = Instant::now() + Duration::from_secs(150);
+    let until = Instant::now() + Duration::from_secs(400);
     let wanted = person(6)["doc"]["_id"].clone();
     while !world.fhir.resources("Patient").iter().any(|p| p["identifier"][0]["value"] == wanted) {
         assert!(Instant::now() < until, "never sent again");
