@@ -46,6 +46,7 @@ use language::compile::Compiled;
 use language::eval::{self, Inputs, Output, Traced};
 use language::mistake::{Mistake, nearest};
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use values::text;
@@ -204,7 +205,7 @@ impl Mappings {
                 let url = own_url(source.body);
                 let (mut mapping, meaning) = work.resource(source.body, url.as_deref(), &around)?;
                 let mut parts = vec![Part { entry: None, meaning }];
-                if let Some(result) = work.result(source.body, url.as_deref(), &around)? {
+                if let Some(result) = work.result(source.body, url.as_deref(), &around, &HashSet::new())? {
                     mapping = format!("{mapping}+{}", result.mapping);
                     parts.push(Part { entry: None, meaning: Meaning::Result(result) });
                 }
@@ -254,12 +255,13 @@ impl Mappings {
         let owned = |all: &[(&str, &Value)]| {
             all.iter().map(|(root, value)| (root.to_string(), (*value).clone())).collect::<Map<_, _>>()
         };
+        let named = results::parts_named(&around_of(source.body));
         let of_resource = |(url, resource): (&str, &Value), around: &Around| {
             let is_drop_in = *source.route == Route::ServiceRequest;
             let door = if is_drop_in { Door::DropIn } else { Door::Fhir };
             let message = match referral_update::referral_of(resource) {
                 _ if !is_drop_in && !is_request(resource) => {
-                    work.message_of_result(&results::found(resource, Some(url), around)?)
+                    work.message_of_result(&results::found(resource, Some(url), around, &named)?)
                 }
                 Some(referral) => {
                     work.news_of(&referral_update::referral_update(resource, referral, around).ok()?)
@@ -631,13 +633,13 @@ impl<'a> Translation<'a> {
         resource: &Value,
         full_url: Option<&str>,
         around: &Around,
+        named: &HashSet<&str>,
     ) -> Result<Option<ClinicResult>, Refusal> {
         // What a poll finds has not been sent to a CHW.
-        let Some(found) = results::found(resource, full_url, around)
-            .filter(|_| matches!(self.source.route, Route::Fhir(_)))
-        else {
+        if !matches!(self.source.route, Route::Fhir(_)) {
             return Ok(None);
-        };
+        }
+        let Some(found) = results::found(resource, full_url, around, named) else { return Ok(None) };
         let message = self.message_of_result(&found);
         let inputs = Inputs::default().with("resource", resource).with("message", &message);
         let inputs = inputs.with("patient", &Value::Null);
@@ -658,6 +660,7 @@ impl<'a> Translation<'a> {
             "ServiceRequest" => 2,
             _ => 3,
         });
+        let named = results::parts_named(&around);
         let (mut parts, mut names) = (Vec::new(), Vec::new());
         for i in order {
             let (resource, url) = (&entries[i]["resource"], where_it_stands(entries[i]));
@@ -670,7 +673,7 @@ impl<'a> Translation<'a> {
                 names.push(name);
             }
             parts.push(Part { entry: Some(i), meaning });
-            if let Some(result) = self.result(resource, url, &around).map_err(|r| at_entry(r, i))? {
+            if let Some(result) = self.result(resource, url, &around, &named).map_err(|r| at_entry(r, i))? {
                 if !names.contains(&result.mapping) {
                     names.push(result.mapping.clone());
                 }

@@ -8,8 +8,11 @@ use crate::domain::follow_up::{ClinicResult, Subject};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::record::RecordDraft;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 const TYPES: &[&str] = &["Encounter", "Observation", "DiagnosticReport", "MedicationRequest", "Appointment"];
+/// Elements that name what a resource is made of.
+const PARTS: [&str; 2] = ["result", "hasMember"];
 
 /// A result, before its record is made.
 pub(super) struct Found {
@@ -29,12 +32,17 @@ impl Found {
 
 /// What a resource says of a patient; nothing if it is none of these, is part of another one that came with it, or
 /// came from CHT: whatever we make of CHT's documents goes by an identifier of CHT's.
-pub(super) fn found(resource: &Value, full_url: Option<&str>, around: &Around) -> Option<Found> {
+pub(super) fn found(
+    resource: &Value,
+    full_url: Option<&str>,
+    around: &Around,
+    named: &HashSet<&str>,
+) -> Option<Found> {
     let kind = text(&resource["resourceType"]).filter(|kind| TYPES.contains(kind))?;
     let of_cht = |one: &Value| {
         text(&one["system"]).is_some_and(|s| s.starts_with("urn:cht:") || system::is_ours_alone(s))
     };
-    if identifiers(resource).iter().any(of_cht) || is_part(resource, full_url, around) {
+    if identifiers(resource).iter().any(of_cht) || is_part(resource, full_url, named) {
         return None;
     }
     let subject = match kind {
@@ -60,16 +68,17 @@ pub(super) fn found(resource: &Value, full_url: Option<&str>, around: &Around) -
     Some(Found { identifier, subject, withdrawn, message })
 }
 
-/// Another resource of the Bundle has it as one of its results.
-fn is_part(resource: &Value, full_url: Option<&str>, around: &Around) -> bool {
-    let own =
-        text(&resource["id"]).zip(text(&resource["resourceType"])).map(|(id, kind)| format!("{kind}/{id}"));
-    let names = |reference: &Value| {
-        let name = text(&reference["reference"]);
-        name.is_some() && (name == full_url || name == own.as_deref())
-    };
-    let all = around.0.iter().flat_map(|(_, other)| ["result", "hasMember"].map(|key| &other[key]));
-    all.flat_map(|references| references.as_array().into_iter().flatten()).any(names)
+/// What resources of a Bundle call their results: who is among them is told of by them.
+pub(super) fn parts_named<'a>(around: &Around<'a>) -> HashSet<&'a str> {
+    let all = around.0.iter().flat_map(|(_, other)| PARTS.map(|key| &other[key]));
+    let references = all.flat_map(|references| references.as_array().into_iter().flatten());
+    references.filter_map(|reference| text(&reference["reference"])).collect()
+}
+
+fn is_part(resource: &Value, full_url: Option<&str>, named: &HashSet<&str>) -> bool {
+    let own = text(&resource["id"]).zip(text(&resource["resourceType"]));
+    full_url.is_some_and(|url| named.contains(url))
+        || own.is_some_and(|(id, kind)| named.contains(format!("{kind}/{id}").as_str()))
 }
 
 /// The Patient among those who take part.
@@ -94,7 +103,7 @@ fn attends(appointment: &Value, around: &Around) -> Option<Subject> {
 
 /// Its Observations that came with it.
 fn parts<'a>(resource: &'a Value, around: &'a Around) -> Vec<&'a Value> {
-    let all = ["result", "hasMember"].iter().flat_map(|key| resource[*key].as_array().into_iter().flatten());
+    let all = PARTS.iter().flat_map(|key| resource[*key].as_array().into_iter().flatten());
     all.filter_map(|reference| referred(resource, text(&reference["reference"])?, around)).collect()
 }
 
@@ -207,7 +216,8 @@ mod tests {
     use super::*;
 
     fn of(resource: Value, around: Vec<(&str, &Value)>) -> Option<Found> {
-        found(&resource, None, &Around(around))
+        let around = Around(around);
+        found(&resource, None, &around, &parts_named(&around))
     }
 
     #[test]
@@ -226,8 +236,9 @@ mod tests {
         assert_eq!(found["interpretations"], json!(["HH"]));
         let mut lone = load.clone();
         lone["subject"] = report["subject"].clone();
+        let beside = Around(vec![("", &report)]);
         assert!(
-            super::found(&lone, Some("urn:uuid:o"), &Around(vec![("", &report)])).is_none(),
+            super::found(&lone, Some("urn:uuid:o"), &beside, &parts_named(&beside)).is_none(),
             "told by the report"
         );
         assert!(of(lone, Vec::new()).is_some());

@@ -57,12 +57,15 @@ impl ChtApi {
         self.answered(self.request(Method::GET, path)).await
     }
 
-    /// A question whose words are nobody's business, so they are not in the address. CHT takes exactly this content
-    /// type.
-    async fn asked(&self, path: &str, body: &Value) -> Result<Option<Value>, Failure> {
+    /// CHT takes exactly this content type, so the body is not left to the client's `json`.
+    fn posted(&self, path: &str, body: &Value) -> RequestBuilder {
         let request = self.request(Method::POST, path);
-        let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
-        self.answered(request).await
+        request.header(header::CONTENT_TYPE, "application/json").body(body.to_string())
+    }
+
+    /// A question whose words are nobody's business, so they are not in the address.
+    async fn asked(&self, path: &str, body: &Value) -> Result<Option<Value>, Failure> {
+        self.answered(self.posted(path, body)).await
     }
 
     async fn answered(&self, request: RequestBuilder) -> Result<Option<Value>, Failure> {
@@ -154,11 +157,7 @@ impl ChtApi {
     }
 
     async fn post(&self, record: &Record) -> Result<String, Failure> {
-        // CHT takes exactly this content type, so the body is not left to the client's `json`.
-        let request = self
-            .request(Method::POST, "/api/v2/records")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(record.body().to_string());
+        let request = self.posted("/api/v2/records", &record.body());
         let answer = self.http.attempt(request, "CHT").await.map_err(|broken| match broken.sent {
             true => self.in_doubt(broken.failure),
             false => broken.failure,
@@ -211,9 +210,7 @@ impl Cht for ChtApi {
 
     async fn create_person(&self, body: &Value) -> Result<String, Failure> {
         let uuid = body["_id"].as_str().unwrap_or_default();
-        let request = self.request(Method::POST, "/api/v1/people");
-        let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
-        let answer = checked(self.http.send(request, "CHT").await?)?;
+        let answer = checked(self.http.send(self.posted("/api/v1/people", body), "CHT").await?)?;
         match answer.status.as_u16() {
             200 if answer.json().is_some_and(|json| json["id"] == uuid) => Ok(uuid.to_string()),
             200 => Err(Failure::transient("CHT answered 200 without the id of the person")),
