@@ -226,7 +226,7 @@ proptest! {
         let documents = documents();
         let (_, output) = document.get(&documents);
         let mut made = output.clone();
-        if let Some(entries) = made["entry"].as_array_mut() {
+        if let Some(Value::Array(entries)) = made.get_mut("entry") {
             for entry in entries {
                 entry["resource"]["name"] = value.clone();
                 for (pointer, new) in [
