@@ -184,6 +184,7 @@ fn explained(t: &Transaction) -> String {
             Act::Fhir { entries } => format!("{} resource(s)", entries.len()),
             Act::ChtRecord { record, .. } => format!("{} report", record.form),
             Act::ChtPerson { .. } => "person".into(),
+            Act::ChtPersonChange { change } => format!("change of a person's {}", change.fields().join(", ")),
             Act::Callback { .. } => "callback".into(),
         };
         let status = serde_json::to_value(progress.status)

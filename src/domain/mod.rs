@@ -5,6 +5,7 @@ pub mod follow_up;
 pub mod identifier;
 pub mod message;
 pub mod orchestration;
+pub mod person;
 pub mod plan;
 pub mod record;
 pub mod redact;

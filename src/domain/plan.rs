@@ -2,6 +2,7 @@
 use super::fhir::Entry;
 use super::follow_up::State;
 use super::identifier::Identifier;
+use super::person::Change;
 use super::record::Record;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +30,8 @@ pub enum Act {
         /// Who that is in the crosswalk.
         person: String,
     },
+    /// Change a person of CHT who came from elsewhere.
+    ChtPersonChange { change: Change },
     /// `PUT {address}/{Type}/{id}`, as HAPI's rest-hook Subscriptions do.
     Callback {
         address: String,

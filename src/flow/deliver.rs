@@ -37,6 +37,10 @@ pub async fn deliver(
             let uuid = near.cht.create_person(body).await?;
             Ok(BTreeMap::from([("person".to_string(), uuid)]))
         }
+        Act::ChtPersonChange { change } => {
+            near.cht.change_person(change).await?;
+            Ok(BTreeMap::new())
+        }
         Act::Callback { address, full_url, resource, subscription } => {
             let ids: BTreeMap<&String, &String> = progress.iter().flat_map(|p| &p.ids).collect();
             let mut resource = resource.clone();

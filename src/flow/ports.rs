@@ -8,6 +8,7 @@ use crate::domain::follow_up::FollowUp;
 use crate::domain::identifier::Identifier;
 use crate::domain::message::Route;
 use crate::domain::orchestration::Orchestration;
+use crate::domain::person::Change;
 use crate::domain::plan::{Plan, Progress, Status};
 use crate::domain::record::Record;
 use async_trait::async_trait;
@@ -403,6 +404,8 @@ pub trait Cht: Send + Sync + 'static {
     async fn create_record(&self, record: &Record) -> Result<String, Failure>;
     /// Creates the person with the `_id` of the body, or finds that it is there: its uuid.
     async fn create_person(&self, body: &Value) -> Result<String, Failure>;
+    /// Changes what is said otherwise of a person. Who is not there any more is left so.
+    async fn change_person(&self, change: &Change) -> Result<(), Failure>;
     /// The person with this CHT uuid.
     async fn person(&self, uuid: &str) -> Result<Option<Value>, Failure>;
     /// The people with this short code.

@@ -355,3 +355,174 @@ async fn an_index_whom_cht_does_not_know_is_made_of_what_came_along() {
     nobody["subject"] = json!({"identifier": {"system": "https://emr.example.org/patients", "value": "99"}});
     assert_eq!(world.post("/fhir/ServiceRequest", &nobody).await.0, 422);
 }
+
+impl World {
+    fn newcomer(&self, number: &str) -> Value {
+        let found = self.newcomers().into_iter().find(|person| person["external_id"] == number);
+        found.unwrap_or_else(|| panic!("nobody with the number {number}"))
+    }
+
+    /// A CHW changes somebody, and CHT pushes that.
+    async fn chw_writes(&self, number: &str, field: &str, value: Value) {
+        let mut person = self.newcomer(number);
+        person[field] = value;
+        let saved = self.cht.add_person(person);
+        let pushed = self.cht.hydrated(saved["_id"].as_str().expect("an id")).expect("a person");
+        assert!(self.post("/cht/push", &json!({"doc": pushed})).await.0 < 300);
+        self.settled().await;
+    }
+
+    async fn send_patient(&self, number: &str, patient: &Value) -> Value {
+        let mut put = patient.clone();
+        put["id"] = json!(number);
+        let (status, answer) = self.put(&format!("/fhir/Patient/{number}"), &put).await;
+        assert!(status == 200 || status == 201, "{status} {answer}");
+        self.settled().await;
+        answer
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_later_of_them_is_changed_in_cht_and_what_a_chw_wrote_stays() {
+    let world = settled_land(&[]).await;
+    let mut otieno = patient("17");
+    world.send_patient("17", &otieno).await;
+    world.chw_writes("17", "phone", json!("+254712000999")).await;
+    let before = world.newcomer("17");
+    otieno["name"] = json!([{"family": "Ouma", "given": ["Otieno", "Wafula"]}]);
+    otieno["telecom"][0]["value"] = json!("0712 000 333");
+    let answer = world.send_patient("17", &otieno).await;
+    assert!(answer.to_string().contains(before["_id"].as_str().expect("an id")), "{answer}");
+    let after = world.newcomer("17");
+    assert_eq!((&after["name"], &after["phone"]), (&json!("Otieno Wafula Ouma"), &json!("+254712000999")));
+    for kept in ["_id", "parent", "reported_date", "patient_id", "type", "sex"] {
+        assert_eq!(after[kept], before[kept], "{kept}");
+    }
+    // The same again is nothing to write, and what is left out is not taken back.
+    otieno.as_object_mut().expect("fields").remove("gender");
+    let puts = |world: &World| world.cht.faults().calls().iter().filter(|call| call.method == "PUT").count();
+    let written = puts(&world);
+    world.send_patient("17", &otieno).await;
+    assert_eq!((world.newcomer("17"), puts(&world)), (after, written));
+    // A stranger of CHT's own is not theirs to change.
+    let mut achieng = patient("99");
+    let own = json!({"system": "urn:cht:uuid", "value": PATIENT});
+    achieng["identifier"].as_array_mut().expect("a list").push(own);
+    world.send_patient("99", &achieng).await;
+    world.send_patient("99", &patient("99")).await;
+    assert_eq!(world.cht.get(PATIENT).expect("a person")["name"], "Achieng Otieno");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_made_once_whatever_happens_to_its_answer() {
+    let mut world = settled_land(&[]).await;
+    let mut otieno = patient("17");
+    world.send_patient("17", &otieno).await;
+    let id = world.newcomer("17")["_id"].as_str().expect("an id").to_string();
+    world.cht.faults().on("PUT", &format!("/medic/{id}")).drop_after_effect_next(1);
+    otieno["name"][0]["family"] = json!("Okoth");
+    world.send_patient("17", &otieno).await;
+    let once = world.newcomer("17");
+    assert_eq!(once["name"], "Otieno Okoth");
+    // Somebody else writes at the same moment.
+    world.cht.faults().on("PUT", &format!("/medic/{id}")).fail_next(1, 409);
+    otieno["name"][0]["family"] = json!("Odhiambo");
+    world.send_patient("17", &otieno).await;
+    assert_eq!(world.newcomer("17")["name"], "Otieno Odhiambo");
+    // CHT is away, and we are stopped.
+    world.cht.faults().set_down(true);
+    otieno["name"][0]["family"] = json!("Onyango");
+    otieno["id"] = json!("17");
+    let sent = tokio::spawn(world.http.put(world.url("/fhir/Patient/17")).json(&otieno).send());
+    world
+        .until("it is accepted", |world| world.fhir.resources("Patient")[0].to_string().contains("Onyango"))
+        .await;
+    world.close().await;
+    drop(sent);
+    world.cht.faults().set_down(false);
+    world.open().await;
+    world.settled().await;
+    assert_eq!(world.newcomer("17")["name"], "Otieno Onyango");
+    assert_eq!(world.newcomers().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dies_or_is_put_aside_elsewhere_is_so_in_cht_until_it_is_taken_back() {
+    let world = settled_land(&[]).await;
+    let said = |change: &dyn Fn(&mut Value)| {
+        let mut patient = patient("17");
+        change(&mut patient);
+        patient
+    };
+    world.send_patient("17", &said(&|_| {})).await;
+    world.send_patient("17", &said(&|p| p["deceasedDateTime"] = json!("2026-11-02"))).await;
+    assert_eq!(world.newcomer("17")["date_of_death"], "2026-11-02");
+    world.send_patient("17", &said(&|p| p["deceasedBoolean"] = json!(false))).await;
+    assert_eq!(world.newcomer("17")["date_of_death"], Value::Null);
+    let dead = said(&|p| p["deceasedBoolean"] = json!(true));
+    world.send_patient("17", &dead).await;
+    let since = world.newcomer("17")["date_of_death"].clone();
+    assert!(since.is_number(), "{since}");
+    world.send_patient("17", &dead).await;
+    assert_eq!(world.newcomer("17")["date_of_death"], since, "once");
+    world.send_patient("17", &said(&|p| p["active"] = json!(false))).await;
+    assert!(world.newcomer("17")["muted"].is_string());
+    world.send_patient("17", &said(&|p| p["active"] = json!(true))).await;
+    assert_eq!(world.newcomer("17")["muted"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_turn_out_to_be_one_are_one_to_visit_whoever_says_so_first() {
+    let link = |patient: &mut Value, kind: &str, other: &str| {
+        patient["link"] = json!([{"type": kind, "other":
+            {"identifier": {"system": "https://emr.example.org/patients", "value": other}}}]);
+    };
+    for way in ["the old one, last", "the old one, first", "the new one", "both new"] {
+        let world = settled_land(&[]).await;
+        let (mut old, mut new) = (patient("17"), patient("18"));
+        world.send_patient("17", &old).await;
+        match way {
+            "the old one, last" => {
+                world.send_patient("18", &new).await;
+                link(&mut old, "replaced-by", "18");
+                world.send_patient("17", &old).await;
+            }
+            "the old one, first" => {
+                link(&mut old, "replaced-by", "18");
+                world.send_patient("17", &old).await;
+                assert_eq!(world.newcomer("17")["muted"], Value::Null, "nobody has taken their place yet");
+                world.send_patient("18", &new).await;
+            }
+            "the new one" => {
+                link(&mut new, "replaces", "17");
+                world.send_patient("18", &new).await;
+            }
+            _ => {
+                world.send_patient("18", &new).await;
+                link(&mut new, "replaces", "17");
+                world.send_patient("18", &new).await;
+            }
+        }
+        let (old, new) = (world.newcomer("17"), world.newcomer("18"));
+        assert!(old["muted"].is_string(), "{way}: {old}");
+        assert_eq!((&old["replaced_by"], &new["muted"]), (&new["_id"], &Value::Null), "{way}");
+        assert_eq!(world.newcomers().len(), 2, "{way}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_from_a_server_changes_nothing_in_cht() {
+    let world = settled_land(&[]).await;
+    let otieno = patient("17");
+    world.send_patient("17", &otieno).await;
+    world.chw_writes("17", "phone", json!("+254712000999")).await;
+    world.chw_writes("17", "notes", json!("asks for a visit in the morning")).await;
+    let before = world.newcomer("17");
+    let theirs = world.patients_of(before["_id"].as_str().expect("an id")).remove(0);
+    let id = theirs["id"].as_str().expect("an id").to_string();
+    for _ in 0..2 {
+        assert_eq!(world.put(&format!("/fhir/Patient/{id}"), &theirs).await.0, 200);
+        world.settled().await;
+    }
+    assert_eq!(world.newcomer("17"), before);
+}

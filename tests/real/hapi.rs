@@ -474,6 +474,31 @@ async fn a_patient_made_elsewhere_is_changed_replaced_and_dies(hapi: &Hapi) {
         (&json!("2026-11-20"), &json!("+254712000222"))
     );
     assert_eq!(world.cht.people().len(), 1, "who is replaced is nobody new");
+    let person = world.cht.get(&uuid).expect("the person");
+    assert_eq!(
+        (&person["phone"], &person["date_of_death"], &person["parent"]["_id"]),
+        (&json!("+254712000222"), &json!("2026-11-20"), &json!("waiting"))
+    );
+    // What is kept here comes back as it is: that is CHT's own word.
+    assert_eq!(
+        world.put(&format!("/fhir/Patient/{}", here["id"].as_str().expect("an id")), &here).await.0,
+        200
+    );
+    // Somebody registered twice turns out to be one.
+    let mut twin = json!({"resourceType": "Patient", "id": "REAL-19", "gender": "male",
+        "identifier": [{"system": "https://emr.example.org/patients", "value": "REAL-19"}],
+        "name": [{"given": ["Otieno"], "family": "Ouma"}]});
+    assert!(world.put("/fhir/Patient/REAL-19", &twin).await.0 < 202);
+    world.settled().await;
+    world.close().await;
+    world.open().await;
+    twin["link"] = json!([{"other": {"identifier": patient["identifier"][0]}, "type": "replaced-by"}]);
+    assert_eq!(world.put("/fhir/Patient/REAL-19", &twin).await.0, 200);
+    world.settled().await;
+    assert_eq!(world.cht.get(&uuid), Some(person));
+    let twin =
+        world.cht.people().into_iter().find(|person| person["external_id"] == "REAL-19").expect("the twin");
+    assert_eq!((twin["replaced_by"].as_str(), twin["muted"].is_string()), (Some(uuid.as_str()), true));
 }
 
 /// A report with its result is told once, and kept here as it refers.

@@ -6,6 +6,7 @@ use crate::domain::follow_up::{Event as Moment, FollowUp, Happening, Kind};
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
 use crate::domain::orchestration::MOST;
+use crate::domain::person::LastSaid;
 use crate::domain::plan::{Act, News, Progress, Status, Step, StepStatus};
 use crate::domain::redact::redact;
 use crate::failpoint::reach;
@@ -13,14 +14,14 @@ use crate::flow::audit::patients;
 use crate::flow::confirm;
 use crate::flow::deliver::{deliver, due, give_up};
 use crate::flow::gate;
-use crate::flow::identify::{Stop, directory_key, identify};
+use crate::flow::identify::{Stop, directory_key, identify, said_key};
 use crate::flow::ports::{
     Answer, Facts, Failure, FailureKind, JournalError, Mark, Millis, ServerIds, Transaction,
 };
 use crate::flow::{off_the_loop, orchestrations};
 use crate::planted::{Bug, is_planted};
 use crate::translate::{Refusal, Source};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -320,11 +321,17 @@ impl Corridor {
                         self.note_news(transaction, news, &mut facts).await;
                     }
                 }
-                Act::ChtPerson { person, .. } => {
+                Act::ChtPerson { person, body } => {
                     if let Some(uuid) = progress.ids.get("person") {
                         let confirmed = Identifier::new(system::IN_CHT, uuid);
                         facts.links.push((confirmed, person.clone()));
+                        let last = LastSaid::by_body(transaction.head.seq, body);
+                        facts.directory.extend(self.last_said(uuid, last).await);
                     }
+                }
+                Act::ChtPersonChange { change } => {
+                    let last = change.said(transaction.head.seq);
+                    facts.directory.extend(self.last_said(&change.uuid, last).await);
                 }
                 Act::Fhir { entries } => {
                     for entry in entries.iter() {
@@ -341,6 +348,15 @@ impl Corridor {
             }
         }
         facts
+    }
+
+    /// What CHT has been told of a person, unless it has been told newer things.
+    async fn last_said(&self, uuid: &str, last: LastSaid) -> Option<(String, Value)> {
+        let key = said_key(uuid);
+        let known = self.inner.near.journal.directory(&key).await.ok()?;
+        let known: Option<LastSaid> = known.and_then(|known| serde_json::from_value(known).ok());
+        let is_newer = known.is_none_or(|known| known.seq <= last.seq && known != last);
+        is_newer.then(|| (key, json!(last)))
     }
 
     /// The record by which a CHW was asked: of every name that the request has.

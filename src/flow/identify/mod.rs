@@ -2,6 +2,7 @@
 //! where. Makes the plan and the facts that it builds on; writes and sends nothing.
 mod anchor;
 mod announce;
+mod changes;
 mod end;
 mod outcome;
 mod people;
@@ -27,6 +28,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use changes::said_key;
+use people::Arrival;
 pub use requester::directory_key;
 use reshape::scoped;
 use who::two_people;
@@ -143,6 +146,7 @@ impl Draughtsman<'_> {
         let mut entries = Vec::new();
         let mut others = Vec::new();
         let mut newcomers = Vec::new();
+        let mut known = Vec::new();
         let mut at_home = Vec::new();
         for (entry, meaning) in parts.drain(..) {
             match meaning {
@@ -151,15 +155,20 @@ impl Draughtsman<'_> {
                         self.resources(draft).await.map_err(|stop| at_entry(stop, entry))?;
                     let kinds: Vec<&str> = own.iter().map(Entry::resource_type).collect();
                     let mut text = format!("{} for {}", kinds.join(", "), self.destinations().join(", "));
-                    if let Some(person) = person.filter(|_| self.makes_people()) {
-                        match self.welcome(&mut own, &person).await? {
-                            Some(Ok(newcomer)) => {
+                    let patient = own.iter_mut().find(|entry| entry.resource_type() == "Patient");
+                    if let (Some(patient), Some(person)) = (patient, person.filter(|_| self.makes_people())) {
+                        let patient = &mut patient.resource;
+                        match self.arrival(patient, &person).await? {
+                            Arrival::New(newcomer) => {
                                 text = format!("{text}; a new person in CHT, placed by {}", newcomer.by);
+                                let patient = patient.clone();
                                 at_home.extend(self.told_at_home(&own, &newcomer.uuid));
-                                newcomers.push((newcomer, person));
+                                newcomers.push((newcomer, person, patient, self.plan.parts.len()));
                             }
-                            Some(Err(why)) => text = format!("{text}; no new person in CHT: {why}"),
-                            None => {}
+                            Arrival::Known(uuid) => {
+                                known.push((uuid, patient.clone(), self.plan.parts.len()))
+                            }
+                            Arrival::Nobody(why) => text = format!("{text}; no new person in CHT: {why}"),
                         }
                     }
                     let last = own.last();
@@ -176,8 +185,16 @@ impl Draughtsman<'_> {
         let first = self.plan.steps.len();
         self.send_with(entries, &at_home).await?;
         let written: Vec<usize> = (first..self.plan.steps.len()).collect();
-        for (newcomer, person) in newcomers {
-            self.make(newcomer, &person, &written);
+        for (newcomer, person, patient, part) in newcomers {
+            let uuid = newcomer.uuid.clone();
+            self.make(newcomer, &person, &written, part);
+            self.take_the_place_of(&patient, &uuid, part).await?;
+        }
+        for (uuid, patient, part) in known {
+            let changes = self.follow(&patient, &uuid, part).await?;
+            self.take_the_place_of(&patient, &uuid, part).await?;
+            let text = &mut self.plan.parts[part].text;
+            *text = format!("{text}; {changes}");
         }
         Ok(())
     }
@@ -210,6 +227,11 @@ impl Draughtsman<'_> {
         };
         if let (Some(referral), Some(person)) = (&draft.referral, &person) {
             self.begin_referral(referral, person, &draft).await?;
+        }
+        if let Some(person) =
+            person.as_ref().filter(|_| self.near.people.create && self.transaction.route.is_cht())
+        {
+            self.hear_of(&draft, person).await?;
         }
         for entry in &draft.entries {
             self.keep_in_directory(&entry.resource);

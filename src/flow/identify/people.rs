@@ -1,10 +1,12 @@
 //! People who are met elsewhere first and become persons in CHT: under the place that the configuration finds, once,
 //! and nobody whom CHT may know already. Nobody is joined to somebody else by name, phone or household.
-use super::{Draughtsman, Stop};
+use super::changes::replaced_by;
+use super::{Draughtsman, Neighbours, Stop};
 use crate::domain::fhir::{CANONICAL, Entry, Target, Write};
 use crate::domain::follow_up::Subject;
 use crate::domain::identifier::{Identifier, system};
 use crate::domain::message::Route;
+use crate::domain::person::Said;
 use crate::domain::plan::{Act, Step};
 use crate::flow::ports::Cht;
 use serde_json::{Value, json};
@@ -19,6 +21,15 @@ pub(super) struct Newcomer {
     pub by: &'static str,
 }
 
+/// What a Patient from elsewhere means for CHT.
+pub(super) enum Arrival {
+    New(Newcomer),
+    /// They came so before, and have this uuid there.
+    Known(String),
+    /// No person of CHT is made or changed, and why.
+    Nobody(&'static str),
+}
+
 /// A place of CHT, and which rule found it.
 type Place = (String, &'static str);
 
@@ -28,20 +39,19 @@ impl Draughtsman<'_> {
         self.near.people.create && matches!(self.transaction.route, Route::Fhir(_))
     }
 
-    /// A Patient who is not known to CHT, with the uuid that they get there. Nothing: it is no Patient.
-    pub(super) async fn welcome(
-        &mut self,
-        entries: &mut [Entry],
-        person: &str,
-    ) -> Result<Option<Result<Newcomer, &'static str>>, Stop> {
-        let Some(entry) = entries.iter_mut().find(|entry| entry.resource_type() == "Patient") else {
-            return Ok(None);
-        };
-        let newcomer = self.newcomer(&entry.resource, person, None).await?;
-        if let Ok(newcomer) = &newcomer {
-            with_uuid(&mut entry.resource, &newcomer.uuid);
+    /// What a Patient means for CHT; if they are or become a person there because of it, with their uuid.
+    pub(super) async fn arrival(&mut self, patient: &mut Value, person: &str) -> Result<Arrival, Stop> {
+        if let Some(uuid) = self.made_elsewhere(person).await? {
+            with_uuid(patient, &uuid);
+            return Ok(Arrival::Known(uuid));
         }
-        Ok(Some(newcomer))
+        Ok(match self.newcomer(patient, person, None).await? {
+            Ok(newcomer) => {
+                with_uuid(patient, &newcomer.uuid);
+                Arrival::New(newcomer)
+            }
+            Err(why) => Arrival::Nobody(why),
+        })
     }
 
     /// The server that the Patient came from learns the uuid too.
@@ -87,37 +97,13 @@ impl Draughtsman<'_> {
         let Some((place, by)) = said.or_else(facility).or_else(|| self.holding_place()) else {
             return Ok(Err("no rule of [people] finds a place for them in CHT"));
         };
-        let Some(body) = self.person_of(patient, &uuid, &place) else {
+        let Some(mut body) = fields_of(self.near, patient, &uuid, self.transaction.received) else {
             return Ok(Err("a person in CHT needs a name"));
         };
-        Ok(Ok(Newcomer { uuid, body, by }))
-    }
-
-    /// As the mapping `patient` reads a Patient backwards.
-    fn person_of(&self, patient: &Value, uuid: &str, place: &str) -> Option<Value> {
-        let mut named = patient.clone();
-        let own = json!({"system": system::CHT_UUID, "value": uuid});
-        let all = patient["identifier"].as_array().into_iter().flatten().cloned();
-        named["identifier"] = std::iter::once(own).chain(all).collect();
-        let mut read = self.near.mappings.back("patient", &named, self.transaction.received).ok()?;
-        let mut person = read.remove("doc")?;
-        let fields = person.as_object_mut()?;
-        for of_cht in ["parent", "patient_id", "type", "contact_type", "_rev", "created_by_doc", "source_id"]
-        {
-            fields.remove(of_cht);
-        }
-        fields.get("name").and_then(Value::as_str).filter(|name| !name.trim().is_empty())?;
-        if let Some(Value::String(phone)) = fields.get_mut("phone") {
-            *phone = self.near.mappings.phone(phone);
-        }
-        let number = patient["identifier"].as_array().into_iter().flatten().find_map(Identifier::of);
-        if let Some(number) = number {
-            fields.entry("external_id").or_insert(json!(number.value));
-        }
-        fields.insert("_id".into(), json!(uuid));
-        fields.insert("place".into(), json!(place));
-        fields.insert("reported_date".into(), json!(self.transaction.received));
-        Some(person)
+        body.insert("_id".into(), json!(uuid));
+        body.insert("place".into(), json!(place));
+        body.insert("reported_date".into(), json!(self.transaction.received));
+        Ok(Ok(Newcomer { uuid, body: Value::Object(body), by }))
     }
 
     /// By what the Patient says of a place, the nearest first.
@@ -213,35 +199,62 @@ impl Draughtsman<'_> {
             return Ok(None);
         };
         let uuid = newcomer.uuid.clone();
-        self.make(newcomer, &person, &[]);
+        let part = self.plan.parts.len();
+        self.make(newcomer, &person, &[], part);
         Ok(Some((person, uuid)))
     }
 
     /// Plans the person, behind the steps by which servers learn that this uuid is theirs: what CHT pushes back is
     /// found by it there.
-    pub(super) fn make(&mut self, newcomer: Newcomer, person: &str, behind: &[usize]) {
+    pub(super) fn make(&mut self, newcomer: Newcomer, person: &str, behind: &[usize], part: usize) {
         let uuid = newcomer.uuid.clone();
         self.learn(std::iter::once(Identifier::new(system::CHT_UUID, &uuid)), person);
         let act = Act::ChtPerson { body: newcomer.body, person: person.to_string() };
         let (needs, after) = (behind.first().copied(), behind.last().copied());
-        let part = self.plan.parts.len();
         self.made.insert(uuid, self.plan.steps.len());
         self.plan.steps.push(Step { destination: "cht".into(), act, after, needs, part });
     }
 }
 
+/// What a Patient says of a person in CHT's words, as the mapping `patient` reads it backwards. Nothing without a name.
+pub(super) fn fields_of(near: &Neighbours, patient: &Value, uuid: &str, received: i64) -> Option<Said> {
+    let mut named = patient.clone();
+    let own = json!({"system": system::CHT_UUID, "value": uuid});
+    let all = patient["identifier"].as_array().into_iter().flatten();
+    let others = all.clone().filter(|one| **one != own).cloned();
+    named["identifier"] = std::iter::once(own.clone()).chain(others).collect();
+    let mut read = near.mappings.back("patient", &named, received).ok()?;
+    let Some(Value::Object(mut fields)) = read.remove("doc") else { return None };
+    for of_cht in OF_CHT {
+        fields.remove(*of_cht);
+    }
+    fields.get("name").and_then(Value::as_str).filter(|name| !name.trim().is_empty())?;
+    for field in ["phone", "phone_alternate"] {
+        if let Some(Value::String(phone)) = fields.get_mut(field) {
+            *phone = near.mappings.phone(phone);
+        }
+    }
+    let number = all.filter_map(Identifier::of).find(|number| number.system != system::CHT_UUID);
+    if let Some(number) = number {
+        fields.entry("external_id").or_insert(json!(number.value));
+    }
+    Some(fields)
+}
+
+/// Fields of a person that CHT gives, and no Patient.
+const OF_CHT: &[&str] =
+    &["_id", "_rev", "parent", "patient_id", "type", "contact_type", "created_by_doc", "source_id", "muted"];
+
 /// The uuid that CHT knows somebody by whom we make: the same each time.
-fn uuid_of(person: &str) -> String {
+pub(super) fn uuid_of(person: &str) -> String {
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, format!("person in CHT {person}").as_bytes()).to_string()
 }
 
 /// Why somebody is nobody to visit.
 fn stays_away(patient: &Value) -> Option<&'static str> {
-    let links = patient["link"].as_array().into_iter().flatten();
-    let is_replaced = links.into_iter().any(|link| link["type"] == "replaced-by");
     let is_dead = patient["deceasedBoolean"] == true || patient["deceasedDateTime"].is_string();
     match () {
-        () if is_replaced => Some("another Patient takes the place of this one"),
+        () if replaced_by(patient).is_some() => Some("another Patient takes the place of this one"),
         () if patient["active"] == false => Some("the Patient is not active"),
         () if is_dead => Some("the Patient has died"),
         () => None,

@@ -31,6 +31,7 @@ pub(super) fn router(cht: Arc<Cht>) -> Router {
         .route("/api/v1/people", post(people))
         .route("/api/v1/contacts-by-phone", get(by_phone_get).post(by_phone_post))
         .route("/api/deploy-info", get(deploy_info))
+        .route("/medic/{id}", get(document).put(replace))
         .route("/medic/_design/medic-client/_view/reports_by_subject", get(reports_by_subject))
         .fallback(no_such_path)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -105,6 +106,29 @@ async fn records(State(cht): State<Arc<Cht>>, headers: HeaderMap, body: Bytes) -
             (StatusCode::INTERNAL_SERVER_ERROR, Json(body))
         }
     }
+}
+
+/// CouchDB's own, which api passes on for users who are online.
+async fn document(State(cht): State<Arc<Cht>>, Path(id): Path<String>) -> Answer {
+    match lock(&cht.store).get(&id) {
+        Some(doc) => ok(doc.clone()),
+        None => (StatusCode::NOT_FOUND, Json(json!({"error": "not_found", "reason": "missing"}))),
+    }
+}
+
+async fn replace(State(cht): State<Arc<Cht>>, Path(id): Path<String>, body: Bytes) -> Answer {
+    let doc: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let saved = {
+        let mut store = lock(&cht.store);
+        if store.get(&id).is_some_and(|before| before["_rev"] != doc["_rev"]) {
+            let conflict = json!({"error": "conflict", "reason": "Document update conflict."});
+            return (StatusCode::CONFLICT, Json(conflict));
+        }
+        store.save(doc)
+    };
+    let pushed = lock(&cht.store).hydrated(&saved);
+    tokio::spawn(async move { cht.pusher.push(&pushed).await });
+    (StatusCode::CREATED, Json(json!({"ok": true, "id": saved["_id"], "rev": saved["_rev"]})))
 }
 
 async fn report(State(cht): State<Arc<Cht>>, Path(id): Path<String>, query: Params) -> Answer {

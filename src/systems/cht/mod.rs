@@ -1,6 +1,7 @@
 //! CHT's REST API, as its contract has it: one class of trap a function.
 use super::client::{Answer, Http, client};
 use crate::config;
+use crate::domain::person::Change;
 use crate::domain::record::Record;
 use crate::flow::ports::{Cht, Failure, FailureKind};
 use crate::planted::{Bug, is_planted};
@@ -58,14 +59,14 @@ impl ChtApi {
     }
 
     /// CHT takes exactly this content type, so the body is not left to the client's `json`.
-    fn posted(&self, path: &str, body: &Value) -> RequestBuilder {
-        let request = self.request(Method::POST, path);
+    fn sent(&self, method: Method, path: &str, body: &Value) -> RequestBuilder {
+        let request = self.request(method, path);
         request.header(header::CONTENT_TYPE, "application/json").body(body.to_string())
     }
 
     /// A question whose words are nobody's business, so they are not in the address.
     async fn asked(&self, path: &str, body: &Value) -> Result<Option<Value>, Failure> {
-        self.answered(self.posted(path, body)).await
+        self.answered(self.sent(Method::POST, path, body)).await
     }
 
     async fn answered(&self, request: RequestBuilder) -> Result<Option<Value>, Failure> {
@@ -157,7 +158,7 @@ impl ChtApi {
     }
 
     async fn post(&self, record: &Record) -> Result<String, Failure> {
-        let request = self.posted("/api/v2/records", &record.body());
+        let request = self.sent(Method::POST, "/api/v2/records", &record.body());
         let answer = self.http.attempt(request, "CHT").await.map_err(|broken| match broken.sent {
             true => self.in_doubt(broken.failure),
             false => broken.failure,
@@ -210,7 +211,8 @@ impl Cht for ChtApi {
 
     async fn create_person(&self, body: &Value) -> Result<String, Failure> {
         let uuid = body["_id"].as_str().unwrap_or_default();
-        let answer = checked(self.http.send(self.posted("/api/v1/people", body), "CHT").await?)?;
+        let request = self.sent(Method::POST, "/api/v1/people", body);
+        let answer = checked(self.http.send(request, "CHT").await?)?;
         match answer.status.as_u16() {
             200 if answer.json().is_some_and(|json| json["id"] == uuid) => Ok(uuid.to_string()),
             200 => Err(Failure::transient("CHT answered 200 without the id of the person")),
@@ -220,6 +222,21 @@ impl Cht for ChtApi {
                 "CHT has no such place; name one of CHT's places in [people], then rerun",
             )
             .in_words(answer.words())),
+            _ => Err(answer.failure("CHT")),
+        }
+    }
+
+    /// Straight in CHT's database, since its API changes people only from 5.2 on: there nothing is overwritten that
+    /// was not read.
+    async fn change_person(&self, change: &Change) -> Result<(), Failure> {
+        let path = format!("/medic/{}", encode(&change.uuid));
+        let Some(person) = self.get(&path).await? else { return Ok(()) };
+        let Some(changed) = change.applied_to(&person) else { return Ok(()) };
+        let request = self.sent(Method::PUT, &path, &changed);
+        let answer = checked(self.http.send(request, "CHT").await?)?;
+        match answer.status.as_u16() {
+            200 | 201 => Ok(()),
+            409 => Err(Failure::transient("somebody changed this person in CHT at the same moment")),
             _ => Err(answer.failure("CHT")),
         }
     }
