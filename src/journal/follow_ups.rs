@@ -109,22 +109,49 @@ struct Source {
     value: Option<String>,
 }
 
-fn sources(view: &View) -> Vec<Source> {
-    let own = Source {
-        index: "follow_ups_of_client",
+/// A column with one of the values that are asked for.
+type Exactly<'c> = Option<(&'static str, &'c String)>;
+
+/// By which indices the client's own requests are read: the one that leads straight to what is asked for.
+fn own<'c>(view: &View, criteria: &'c Criteria) -> Vec<(Source, Exactly<'c>)> {
+    let by = |index| Source {
+        index,
         condition: "kind = 'follow_up' AND client = ?1",
         value: Some(view.client.clone()),
     };
-    let mut all = vec![own];
+    let each = |index, column, wanted: &'c [String]| {
+        wanted.iter().map(|value| (by(index), Some((column, value)))).collect::<Vec<_>>()
+    };
+    match criteria {
+        Criteria { performers, .. } if !performers.is_empty() => {
+            each("follow_ups_of_client_for", "performer", performers)
+        }
+        Criteria { requesters, .. } if !requesters.is_empty() => {
+            each("follow_ups_of_client_by", "requester", requesters)
+        }
+        Criteria { authored, .. } if is_short(*authored) => vec![(by("follow_ups_of_client_on"), None)],
+        _ => vec![(by("follow_ups_of_client"), None)],
+    }
+}
+
+/// So little that it is quicker sorted than found among all in their order.
+fn is_short(span: Span) -> bool {
+    const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+    span.from.zip(span.until).is_some_and(|(from, until)| until - from <= WEEK_MS)
+}
+
+fn sources<'c>(view: &View, criteria: &'c Criteria) -> Vec<(Source, Exactly<'c>)> {
+    let mut all = own(view, criteria);
     if view.facilities.iter().any(|facility| facility == "*") {
         let any = Source { index: "follow_ups_of_kind", condition: "kind = 'referral'", value: None };
-        all.push(any);
+        all.push((any, None));
     } else {
-        all.extend(view.facilities.iter().map(|facility| Source {
+        let of = |facility: &String| Source {
             index: "follow_ups_of_performer",
             condition: "kind = 'referral' AND performer = ?1",
             value: Some(facility.clone()),
-        }));
+        };
+        all.extend(view.facilities.iter().map(|facility| (of(facility), None)));
     }
     all
 }
@@ -167,18 +194,21 @@ impl Query {
     }
 }
 
-/// Cursors of what matches, in order: by the index of each part of what is seen.
-fn cursors(
-    c: &Connection,
+/// What asks for the cursors of what matches: by the index of each part of what is seen, each in order.
+fn queries(
     view: &View,
     criteria: &Criteria,
     after: Option<Cursor>,
     limit: usize,
-) -> Result<Vec<Cursor>> {
-    let mut found = Vec::new();
-    for source in sources(view) {
-        for status in statuses(criteria) {
-            let mut query = Query::new(&source, &criteria.resource_type, &status);
+) -> Vec<(String, Vec<Value>)> {
+    let mut all = Vec::new();
+    let statuses = statuses(criteria);
+    for (source, exactly) in sources(view, criteria) {
+        for status in &statuses {
+            let mut query = Query::new(&source, &criteria.resource_type, status);
+            if let Some((column, value)) = exactly {
+                query.and(&format!("{column} = ?"), Value::Text(value.clone()));
+            }
             query.any_of("requester", &criteria.requesters);
             query.any_of("performer", &criteria.performers);
             query.any_of("flag", &criteria.flags);
@@ -194,12 +224,27 @@ fn cursors(
                 source.index,
                 query.conditions.join(" AND ")
             );
-            let rows = c
-                .prepare_cached(&sql)?
-                .query_map(params_from_iter(query.values), |row| Ok(Cursor(row.get(0)?, row.get(1)?)))?
-                .collect::<Result<Vec<_>>>()?;
-            found.extend(rows);
+            all.push((sql, query.values));
         }
+    }
+    all
+}
+
+/// Cursors of what matches, in order.
+fn cursors(
+    c: &Connection,
+    view: &View,
+    criteria: &Criteria,
+    after: Option<Cursor>,
+    limit: usize,
+) -> Result<Vec<Cursor>> {
+    let mut found = Vec::new();
+    for (sql, values) in queries(view, criteria, after, limit) {
+        let rows = c
+            .prepare_cached(&sql)?
+            .query_map(params_from_iter(values), |row| Ok(Cursor(row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<_>>>()?;
+        found.extend(rows);
     }
     found.sort();
     found.truncate(limit);
@@ -450,5 +495,63 @@ impl FollowUps for Embedded {
             .collect()
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    /// How SQLite goes about each query of a search.
+    fn plans(criteria: &Criteria, after: Option<Cursor>) -> Vec<String> {
+        let c = Connection::open_in_memory().expect("a database");
+        schema::migrate(&c).expect("a schema");
+        let view = View { client: "emr".into(), facilities: vec!["urn:mfl|1".into()] };
+        let plan = |(sql, values): (String, Vec<Value>)| {
+            c.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?
+                .query_map(params_from_iter(values), |row| row.get::<_, String>(3))?
+                .collect::<Result<Vec<_>>>()
+        };
+        let all = queries(&view, criteria, after, 50).into_iter().map(|query| plan(query).expect("a plan"));
+        all.flatten().collect()
+    }
+
+    #[test]
+    fn a_search_goes_by_the_index_that_leads_straight_to_it() {
+        let day = Span { from: Some(0), until: Some(86_400_000) };
+        let all = || Criteria { resource_type: "ServiceRequest".into(), ..Criteria::default() };
+        let one = || vec!["urn:mfl|13939".to_string()];
+        for (criteria, way, is_sorted) in [
+            (all(), "follow_ups_of_client (kind=? AND client=? AND type=? AND status=?", true),
+            (
+                Criteria { performers: one(), ..all() },
+                "follow_ups_of_client_for (kind=? AND client=? AND performer=? AND type=? AND status=?",
+                true,
+            ),
+            (
+                Criteria { requesters: one(), ..all() },
+                "follow_ups_of_client_by (kind=? AND client=? AND requester=? AND type=? AND status=?",
+                true,
+            ),
+            (
+                Criteria { authored: day, ..all() },
+                "follow_ups_of_client_on (kind=? AND client=? AND type=? AND status=? AND authored>? AND authored<?",
+                false,
+            ),
+            (
+                Criteria { authored: Span { from: Some(0), until: None }, ..all() },
+                "follow_ups_of_client (",
+                true,
+            ),
+        ] {
+            for after in [None, Some(Cursor(7, 1))] {
+                let plans = plans(&criteria, after);
+                assert!(plans.iter().any(|plan| plan.contains(way)), "{way}: {plans:?}");
+                assert!(!plans.iter().any(|plan| plan.starts_with("SCAN follow_ups")), "{plans:?}");
+                let is_sorted_anew = plans.iter().any(|plan| plan.contains("TEMP B-TREE FOR ORDER BY"));
+                assert_eq!(is_sorted_anew, !is_sorted, "{plans:?}");
+            }
+        }
     }
 }

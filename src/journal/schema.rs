@@ -155,6 +155,12 @@ CREATE TABLE subscriptions (
   content TEXT NOT NULL
 ) WITHOUT ROWID;
 "#,
+    r#"
+-- What a client asks for most: of one facility, by one facility, of one day.
+CREATE INDEX follow_ups_of_client_for ON follow_ups (kind, client, performer, type, status, updated);
+CREATE INDEX follow_ups_of_client_by ON follow_ups (kind, client, requester, type, status, updated);
+CREATE INDEX follow_ups_of_client_on ON follow_ups (kind, client, type, status, authored);
+"#,
 ];
 
 /// Brings a journal of any earlier release up to this one. A newer one is refused, not guessed at.
